@@ -1,0 +1,241 @@
+//! The settings of a breaker.
+
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::config::{ConfigError, DAY, ensure};
+use crate::ratio::Ratio;
+use crate::window::{Window, check_length};
+
+/// When a breaker trips, for how long, and what closes it again.
+///
+/// Start from one rule ([`consecutive`](Config::consecutive), [`failures`](Config::failures),
+/// [`failure_ratio`](Config::failure_ratio), [`slow_calls`](Config::slow_calls)) and add others
+/// with the `or_...` setters: the breaker trips when any of them is met. The default is five
+/// consecutive failures, 30 s of cooldown, three successful trials to close.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(super) consecutive: Option<u32>,
+    pub(super) failures: Option<u32>,
+    pub(super) failure_ratio: Option<Ratio>,
+    pub(super) slow: Option<(Duration, Ratio)>,
+    pub(super) window: Window,
+    pub(super) min_calls: u32,
+    pub(super) cooldown: Backoff,
+    pub(super) trials: u32,
+    pub(super) successes: u32,
+    pub(super) tolerated: u32,
+    pub(super) lease: Duration,
+    pub(super) patience: Option<Duration>,
+    pub(super) enforce: bool,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config::consecutive(5)
+    }
+}
+
+impl Config {
+    /// Trips after so many failures without a success in between.
+    pub fn consecutive(failures: u32) -> Config {
+        Config::without_rule().or_consecutive(failures)
+    }
+
+    /// Trips at so many failures in the window, whatever the number of successes.
+    pub fn failures(failures: u32, window: Window) -> Config {
+        Config::without_rule().or_failures(failures).window(window)
+    }
+
+    /// Trips when this share of the calls in the window failed.
+    pub fn failure_ratio(ratio: Ratio, window: Window) -> Config {
+        Config::without_rule()
+            .or_failure_ratio(ratio)
+            .window(window)
+    }
+
+    /// Trips when this share of the calls in the window took longer than `after`, failed or not.
+    pub fn slow_calls(after: Duration, ratio: Ratio, window: Window) -> Config {
+        Config::without_rule()
+            .or_slow_calls(after, ratio)
+            .window(window)
+    }
+
+    fn without_rule() -> Config {
+        Config {
+            consecutive: None,
+            failures: None,
+            failure_ratio: None,
+            slow: None,
+            window: Window::Time(Duration::from_secs(30)),
+            min_calls: 20,
+            cooldown: Backoff::constant(Duration::from_secs(30)),
+            trials: 3,
+            successes: 3,
+            tolerated: 0,
+            lease: Duration::from_secs(30),
+            patience: None,
+            enforce: true,
+        }
+    }
+
+    /// Also trips after so many failures without a success in between.
+    pub fn or_consecutive(mut self, failures: u32) -> Config {
+        self.consecutive = Some(failures);
+        self
+    }
+
+    /// Also trips at so many failures in the window.
+    pub fn or_failures(mut self, failures: u32) -> Config {
+        self.failures = Some(failures);
+        self
+    }
+
+    /// Also trips when this share of the calls in the window failed.
+    pub fn or_failure_ratio(mut self, ratio: Ratio) -> Config {
+        self.failure_ratio = Some(ratio);
+        self
+    }
+
+    /// Also trips when this share of the calls in the window took longer than `after`. A trial
+    /// that is slow counts as failed.
+    pub fn or_slow_calls(mut self, after: Duration, ratio: Ratio) -> Config {
+        self.slow = Some((after, ratio));
+        self
+    }
+
+    /// How far back all rules but `consecutive` look. Default: the last 30 s.
+    pub fn window(mut self, window: Window) -> Config {
+        self.window = window;
+        self
+    }
+
+    /// Calls that must be in the window before a ratio means anything. Default 20; a window of
+    /// calls must be able to hold them.
+    pub fn min_calls(mut self, calls: u32) -> Config {
+        self.min_calls = calls;
+        self
+    }
+
+    /// How long it stays open, growing with every trial that fails. Default: 30 s, constant. A
+    /// [`Duration`] converts into a constant one.
+    pub fn cooldown(mut self, cooldown: impl Into<Backoff>) -> Config {
+        self.cooldown = cooldown.into();
+        self
+    }
+
+    /// At most so many trials at once in half-open. Default 3.
+    pub fn trials(mut self, trials: u32) -> Config {
+        self.trials = trials;
+        self
+    }
+
+    /// So many successful trials close it. Default 3.
+    pub fn successes(mut self, successes: u32) -> Config {
+        self.successes = successes;
+        self
+    }
+
+    /// So many failed trials are forgiven in one half-open phase; the next one opens it again.
+    /// Default 0.
+    pub fn tolerate(mut self, failures: u32) -> Config {
+        self.tolerated = failures;
+        self
+    }
+
+    /// A trial without a result is judged failed after this time, so that a hung one cannot keep
+    /// the breaker half-open for ever. Default 30 s, at most a day.
+    pub fn lease(mut self, lease: Duration) -> Config {
+        self.lease = lease;
+        self
+    }
+
+    /// A cancelled attempt that ran this long counts as a failure; a younger one as nothing.
+    /// Default: the slow-call threshold, else the timeout of the attempt.
+    pub fn patience(mut self, patience: Duration) -> Config {
+        self.patience = Some(patience);
+        self
+    }
+
+    /// `false`: shadow mode. It decides and counts, and rejects nothing. Default `true`.
+    pub fn enforce(mut self, enforce: bool) -> Config {
+        self.enforce = enforce;
+        self
+    }
+
+    /// Whether it is not in shadow mode.
+    pub(crate) fn is_enforced(&self) -> bool {
+        self.enforce
+    }
+
+    /// Whether a rule looks at the window.
+    pub(super) fn needs_window(&self) -> bool {
+        self.failures.is_some() || self.failure_ratio.is_some() || self.slow.is_some()
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.window.check()?;
+        self.cooldown.check()?;
+        let limits = [self.consecutive, self.failures, Some(self.min_calls)];
+        ensure(
+            limits.into_iter().flatten().all(|limit| limit > 0),
+            "breaker.failures",
+            "and breaker.consecutive and breaker.min_calls must be at least 1",
+        )?;
+        let ratios = [self.failure_ratio, self.slow.map(|(_, ratio)| ratio)];
+        let has_ratio = ratios.iter().any(Option::is_some);
+        if let (Window::Calls(calls), true) = (self.window, has_ratio) {
+            ensure(
+                self.min_calls <= calls.get(),
+                "breaker.min_calls",
+                "is more than the window holds, so it would never trip; raise the window",
+            )?;
+        }
+        if let (Window::Calls(calls), Some(failures)) = (self.window, self.failures) {
+            ensure(
+                failures <= calls.get(),
+                "breaker.failures",
+                "are more than the window holds, so it would never trip; raise the window",
+            )?;
+        }
+        ensure(
+            ratios
+                .into_iter()
+                .flatten()
+                .all(|ratio| ratio > Ratio::ZERO),
+            "breaker.failure_ratio",
+            "must be above 0; a ratio of 0 would trip on every call",
+        )?;
+        let longest = self
+            .cooldown
+            .cap()
+            .min(self.cooldown.delay(u32::MAX, DAY, 1.0));
+        ensure(
+            longest <= DAY,
+            "breaker.cooldown",
+            "must stay within 24 h (set its max); to keep it open longer, force it open",
+        )?;
+        ensure(
+            self.cooldown.delay(0, Duration::ZERO, 0.5) >= Duration::from_millis(1),
+            "breaker.cooldown",
+            "must be at least 1 ms; without one the breaker never protects anything",
+        )?;
+        check_length(self.lease)
+            .map_err(|_| ConfigError::new("breaker.lease", "must lie between 10 ms and 24 h"))?;
+        ensure(
+            (1..=MAX_TRIALS).contains(&self.trials) && (1..=MAX_TRIALS).contains(&self.successes),
+            "breaker.trials",
+            "and breaker.successes must lie between 1 and 1,000",
+        )
+    }
+}
+
+impl From<Duration> for Backoff {
+    fn from(wait: Duration) -> Backoff {
+        Backoff::constant(wait)
+    }
+}
+
+/// A half-open phase that needs more trials than this is traffic, not a trial; the bound keeps
+/// the list of leases small.
+const MAX_TRIALS: u32 = 1_000;

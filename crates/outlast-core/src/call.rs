@@ -1,0 +1,471 @@
+//! One call, walked through all policies of its upstream.
+//!
+//! ```text
+//! call     deadline > rate > [ attempts: retry | hedge | failover ] > (fallback, by the driver)
+//! attempt  budget > endpoint (pause, breaker) > bulkhead seat > timeout > I/O
+//! ```
+//!
+//! A [`Call`] is a machine without I/O. Its driver asks [`Call::step`] what to do until the
+//! answer is [`Step::Wait`] or an end, and reports back with [`Call::outcome`]. `step` takes the
+//! time, so the same question serves after a timer, after a seat was granted, and at the start.
+//!
+//! The laws it keeps:
+//! - an open breaker never takes a seat nor waits in a queue; a seat is held per attempt and
+//!   free during backoff;
+//! - nothing that Outlast itself refused is recorded as a failure of the dependency;
+//! - no attempt starts at or after the deadline, and no wait that would cross it is begun;
+//! - dropping the call cancels it: every permit, seat, place in a queue and unused budget is
+//!   returned. A cancelled attempt counts as a failure only if it ran longer than the breaker's
+//!   patience: a hundred hung calls that somebody else's timeout cuts must open it, a hundred
+//!   hasty callers must not.
+
+mod attempt;
+mod plan;
+
+use std::num::NonZeroU32;
+use std::ops::Deref;
+use std::time::Duration;
+
+use self::attempt::Live;
+pub use self::attempt::{Attempt, AttemptId, Kind};
+use crate::budget::Withdrawal;
+use crate::bulkhead::{Seat, Ticket};
+use crate::hedge::MAX_HEDGES;
+use crate::outcome::Outcome;
+use crate::reject::{Reason, Rejection};
+use crate::rng::Rng;
+use crate::time::Time;
+use crate::upstream::{Pace, Upstream};
+
+/// What a caller asks of one call.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    deadline: Time,
+    repeatable: bool,
+    key: u64,
+    seed: u64,
+}
+
+impl Request {
+    /// A call that may be repeated and has no deadline of its own. `seed` feeds its jitter and
+    /// its choices; equal seeds replay equal decisions.
+    pub fn new(seed: u64) -> Request {
+        Request {
+            deadline: Time::MAX,
+            repeatable: true,
+            key: 0,
+            seed,
+        }
+    }
+
+    /// When the caller stops waiting. Default: never.
+    pub fn deadline(mut self, deadline: Time) -> Request {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Whether making it twice does no harm. If not, there is one attempt. Default `true`.
+    pub fn repeatable(mut self, repeatable: bool) -> Request {
+        self.repeatable = repeatable;
+        self
+    }
+
+    /// A hash of what a rate limit per key counts by. Default 0.
+    pub fn key(mut self, key: u64) -> Request {
+        self.key = key;
+        self
+    }
+}
+
+/// What the driver has to do next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// Start this attempt, and ask again at once.
+    Attempt(Attempt),
+    /// Ask again at this time, or when an attempt has ended, or when the seat of
+    /// [`Call::ticket`] is granted.
+    Wait {
+        /// [`Time::MAX`] when only an attempt can bring it on.
+        until: Time,
+    },
+    /// Drop this attempt without waiting for its result, and ask again at once.
+    Cancel {
+        /// Which one.
+        id: AttemptId,
+    },
+    /// Return the result of this attempt: the one that was reported last.
+    Done {
+        /// Which one.
+        id: AttemptId,
+        /// Why there was not another attempt, although this one failed and more were wanted.
+        stop: Option<Rejection>,
+    },
+    /// Return this rejection: there is no result.
+    Reject(Rejection),
+}
+
+/// The machine of one call. `U` is how the driver holds the upstream: a reference, an `Arc`.
+#[derive(Debug)]
+pub struct Call<U: Deref<Target = Upstream>> {
+    upstream: U,
+    request: Request,
+    rng: Rng,
+    now: Time,
+    /// The end of the call; never, if the deadline policy is in shadow mode.
+    deadline: Time,
+    /// The end that a deadline policy in shadow mode would have set.
+    shadow_deadline: Time,
+    phase: Phase,
+    live: [Option<Live>; MAX_LIVE],
+    cancels: [Option<AttemptId>; MAX_LIVE],
+    started: u32,
+    tries: u32,
+    hedges: u32,
+    hedge_at: Time,
+    /// How far the search for an endpoint has come in this round.
+    cursor: usize,
+    waits: u32,
+    last_wait: Duration,
+    /// The latest attempt whose result the driver holds.
+    last_result: Option<AttemptId>,
+    /// How the latest attempt without a result ended.
+    last_cut: Option<Rejection>,
+    paid: Option<Withdrawal>,
+}
+
+/// The first attempt and its hedges.
+const MAX_LIVE: usize = 1 + MAX_HEDGES as usize;
+
+#[derive(Debug)]
+enum Phase {
+    /// Nothing has been asked yet.
+    Arrived,
+    /// The rate limit gave a later turn.
+    Paced { until: Time },
+    /// An attempt may start; the seat is there if it came through the queue.
+    Ready { kind: Kind, seat: Option<Seat> },
+    /// All seats are taken.
+    Queued {
+        kind: Kind,
+        ticket: Ticket,
+        until: Time,
+    },
+    /// Waiting between attempts.
+    Backoff { kind: Kind, until: Time },
+    /// At least one attempt runs.
+    Running,
+    /// `Done` or `Reject`.
+    Ended(Step),
+}
+
+impl<U: Deref<Target = Upstream>> Call<U> {
+    /// A call that arrives at `now`.
+    pub fn new(upstream: U, request: Request, now: Time) -> Call<U> {
+        let limits = &upstream.config.deadline;
+        let end = limits.of_call(request.deadline, now);
+        let (deadline, shadow_deadline) = if limits.is_enforced() {
+            (end, Time::MAX)
+        } else {
+            (Time::MAX, end)
+        };
+        Call {
+            upstream,
+            request,
+            rng: Rng::new(request.seed),
+            now,
+            deadline,
+            shadow_deadline,
+            phase: Phase::Arrived,
+            live: [const { None }; MAX_LIVE],
+            cancels: [None; MAX_LIVE],
+            started: 0,
+            tries: 0,
+            hedges: 0,
+            hedge_at: Time::MAX,
+            cursor: 0,
+            waits: 0,
+            last_wait: Duration::ZERO,
+            last_result: None,
+            last_cut: None,
+            paid: None,
+        }
+    }
+
+    /// What to do now. After an end it keeps giving that end.
+    pub fn step(&mut self, now: Time) -> Step {
+        self.now = now;
+        loop {
+            if let Some(id) = self.cancels.iter_mut().find_map(Option::take) {
+                return Step::Cancel { id };
+            }
+            if now >= self.deadline && !matches!(self.phase, Phase::Ended(_)) {
+                self.end_at_deadline();
+                continue;
+            }
+            let step = match std::mem::replace(&mut self.phase, Phase::Running) {
+                Phase::Arrived => self.ask_rate(),
+                Phase::Paced { until } if now < until => self.wait(Phase::Paced { until }, until),
+                Phase::Paced { .. } => self.ready(Kind::First),
+                Phase::Ready { kind, seat } => self.start(kind, seat),
+                Phase::Queued {
+                    kind,
+                    ticket,
+                    until,
+                } => self.wait_in_queue(kind, ticket, until),
+                Phase::Backoff { kind, until } if now < until => {
+                    self.wait(Phase::Backoff { kind, until }, until)
+                }
+                Phase::Backoff { kind, .. } => self.ready(kind),
+                Phase::Running => self.watch(),
+                Phase::Ended(end) => self.wait_for_nothing(end),
+            };
+            if let Some(step) = step {
+                return step;
+            }
+        }
+    }
+
+    /// Reports the result of an attempt, which the driver keeps until the end of the call or the
+    /// next result. Results of attempts that were cancelled change nothing.
+    pub fn outcome(&mut self, id: AttemptId, outcome: Outcome, now: Time) {
+        self.now = now;
+        let Some(live) = self.take_live(id) else {
+            return;
+        };
+        self.settle(live, outcome, false);
+        self.last_result = Some(id);
+        match outcome {
+            Outcome::Success | Outcome::Permanent | Outcome::Ignored => {
+                self.end(Step::Done { id, stop: None });
+            }
+            Outcome::Transient | Outcome::Overload { .. } => self.after_failure(),
+        }
+    }
+
+    /// Reports that an attempt ended without a result to return: an injected error, a panic. It
+    /// counts as a transient failure.
+    pub fn lost(&mut self, id: AttemptId, reason: Reason, now: Time) {
+        self.now = now;
+        if let Some(live) = self.take_live(id) {
+            self.settle(live, Outcome::Transient, true);
+            self.last_cut = Some(Rejection::new(reason));
+            self.after_failure();
+        }
+    }
+
+    /// The caller went away. Dropping the call does the same at the time of its last step; a
+    /// driver that knows the time says so, because it decides whether a hung attempt counts.
+    pub fn cancel(&mut self, now: Time) {
+        self.now = now;
+        self.cancel_live();
+        self.return_unused();
+        if !matches!(self.phase, Phase::Ended(_)) {
+            self.leave();
+            self.phase = Phase::Ended(Step::Reject(Rejection::new(Reason::Deadline)));
+        }
+    }
+
+    /// The place in the bulkhead's queue, while the call waits in it: give it a waker.
+    pub fn ticket(&self) -> Option<&Ticket> {
+        match &self.phase {
+            Phase::Queued { ticket, .. } => Some(ticket),
+            _ => None,
+        }
+    }
+
+    /// Takes over the seat of a running attempt, for work that goes on when the attempt is
+    /// cancelled (a thread cannot be interrupted). Whoever takes it returns it to the bulkhead.
+    pub fn take_seat(&mut self, id: AttemptId) -> Option<Seat> {
+        self.live
+            .iter_mut()
+            .flatten()
+            .find(|live| live.id == id)?
+            .seat
+            .take()
+    }
+
+    /// How many attempts have been started.
+    pub fn attempts(&self) -> u32 {
+        self.started
+    }
+
+    /// When the call ends at the latest; [`Time::MAX`] for never.
+    pub fn deadline(&self) -> Time {
+        self.deadline
+    }
+
+    /// The upstream, as the driver holds it.
+    pub fn upstream(&self) -> &U {
+        &self.upstream
+    }
+
+    fn ready(&mut self, kind: Kind) -> Option<Step> {
+        self.phase = Phase::Ready { kind, seat: None };
+        None
+    }
+
+    fn wait(&mut self, phase: Phase, until: Time) -> Option<Step> {
+        self.phase = phase;
+        Some(Step::Wait {
+            until: until.min(self.deadline),
+        })
+    }
+
+    fn wait_for_nothing(&mut self, end: Step) -> Option<Step> {
+        self.phase = Phase::Ended(end);
+        Some(end)
+    }
+
+    fn ask_rate(&mut self) -> Option<Step> {
+        let admitted = match &self.upstream.pace {
+            Pace::Free => return self.ready(Kind::First),
+            Pace::Shared(rate) => rate.admit_many(NonZeroU32::MIN, self.now),
+            Pace::Keyed(keyed) => keyed.admit(self.request.key, self.now),
+        };
+        let enforced = self.upstream.config.rate_is_enforced();
+        let ruled = admitted.or_else(|rejection| {
+            self.upstream
+                .rule(enforced, rejection)
+                .map(|()| Duration::ZERO)
+        });
+        match ruled {
+            Ok(Duration::ZERO) => self.ready(Kind::First),
+            Ok(wait) if self.now + wait < self.deadline => {
+                let until = self.now + wait;
+                self.wait(Phase::Paced { until }, until)
+            }
+            Ok(wait) => {
+                self.refund_rate();
+                self.reject(Rejection::after(Reason::Deadline, wait))
+            }
+            Err(rejection) => self.reject(rejection),
+        }
+    }
+
+    fn wait_in_queue(&mut self, kind: Kind, ticket: Ticket, until: Time) -> Option<Step> {
+        let bulkhead = self
+            .upstream
+            .bulkhead
+            .as_ref()
+            .expect("only a bulkhead queues");
+        match bulkhead.redeem(ticket, self.now) {
+            Ok(seat) => {
+                self.phase = Phase::Ready {
+                    kind,
+                    seat: Some(seat),
+                };
+                None
+            }
+            Err(ticket) if self.now < until => self.wait(
+                Phase::Queued {
+                    kind,
+                    ticket,
+                    until,
+                },
+                until,
+            ),
+            Err(ticket) => {
+                let rejection = bulkhead.leave(ticket, true).expect("it timed out");
+                self.reject(rejection)
+            }
+        }
+    }
+
+    /// Looks after the attempts that run: cuts those whose time is up, hedges the slow ones.
+    fn watch(&mut self) -> Option<Step> {
+        let enforced = self.upstream.config.deadline.is_enforced();
+        for at in 0..MAX_LIVE {
+            if enforced
+                && self.live[at]
+                    .as_ref()
+                    .is_some_and(|live| live.cut.at <= self.now)
+            {
+                self.cut(at);
+                return None;
+            }
+        }
+        if self.now >= self.hedge_at {
+            return self.hedge();
+        }
+        let ends = self.live.iter().flatten().map(|live| live.cut.at);
+        let first_end = ends.filter(|_| enforced).min().unwrap_or(Time::MAX);
+        self.wait(Phase::Running, first_end.min(self.hedge_at))
+    }
+
+    /// Ends the call with a rejection: the result of the last attempt, if there is one.
+    fn reject(&mut self, rejection: Rejection) -> Option<Step> {
+        self.upstream.note_rejected(rejection);
+        self.end(match (self.last_result, self.last_cut) {
+            (Some(id), _) => Step::Done {
+                id,
+                stop: Some(rejection),
+            },
+            (None, Some(cut)) => Step::Reject(Rejection {
+                retry_after: rejection.retry_after,
+                ..cut
+            }),
+            (None, None) => Step::Reject(rejection),
+        });
+        None
+    }
+
+    fn end_at_deadline(&mut self) {
+        self.leave();
+        self.cancel_live();
+        self.last_cut = None;
+        self.reject(Rejection::new(Reason::Deadline));
+    }
+
+    fn end(&mut self, end: Step) {
+        for at in 0..MAX_LIVE {
+            if let Some(loser) = self.live[at].take() {
+                self.cancels[at] = Some(loser.id);
+                self.settle_cancelled(loser);
+            }
+        }
+        self.return_unused();
+        if self.now >= self.shadow_deadline {
+            self.upstream.note_shadow(Rejection::new(Reason::Deadline));
+        }
+        self.phase = Phase::Ended(end);
+    }
+
+    fn return_unused(&mut self) {
+        if let (Some(paid), Some(budget)) = (self.paid.take(), &self.upstream.budget) {
+            budget.refund(paid);
+        }
+    }
+
+    /// Gives up the place where the call waits, or the seat it has not used.
+    fn leave(&mut self) {
+        let bulkhead = self.upstream.bulkhead.as_ref();
+        match std::mem::replace(&mut self.phase, Phase::Running) {
+            Phase::Queued { ticket, .. } => {
+                bulkhead
+                    .expect("only a bulkhead queues")
+                    .leave(ticket, false);
+            }
+            Phase::Ready {
+                seat: Some(seat), ..
+            } => {
+                bulkhead.expect("only a bulkhead has seats").release(seat);
+            }
+            Phase::Paced { .. } => self.refund_rate(),
+            phase => self.phase = phase,
+        }
+    }
+
+    fn refund_rate(&self) {
+        match &self.upstream.pace {
+            Pace::Free => {}
+            Pace::Shared(rate) => rate.refund(),
+            Pace::Keyed(keyed) => keyed.refund(self.request.key),
+        }
+    }
+}
+
+impl<U: Deref<Target = Upstream>> Drop for Call<U> {
+    fn drop(&mut self) {
+        self.cancel(self.now);
+    }
+}

@@ -1,0 +1,456 @@
+//! Starting attempts and settling what they leave behind.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use super::{Call, Phase, Step};
+use crate::breaker::Permit;
+use crate::bulkhead::{Admission, Seat};
+use crate::deadline::Cut;
+use crate::event::Event;
+use crate::fault::Fault;
+use crate::outcome::Outcome;
+use crate::reject::{Reason, Rejection};
+use crate::rng::mix;
+use crate::sync::Ordering;
+use crate::time::Time;
+use crate::upstream::{Endpoint, Upstream};
+
+/// One attempt of a call: its number, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AttemptId(u32);
+
+impl AttemptId {
+    /// 1 for the first attempt of the call.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// Why an attempt is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The call itself.
+    First,
+    /// An earlier one failed; this comes after a wait.
+    Retry,
+    /// An earlier one is slow and still running.
+    Hedge,
+    /// An earlier one failed at another endpoint.
+    Failover,
+}
+
+impl Kind {
+    /// A stable snake_case name for metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::First => "first",
+            Kind::Retry => "retry",
+            Kind::Hedge => "hedge",
+            Kind::Failover => "failover",
+        }
+    }
+}
+
+/// An attempt that the driver has to start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attempt {
+    /// What to call it when its result is reported.
+    pub id: AttemptId,
+    /// Why it is made.
+    pub kind: Kind,
+    /// The number of the endpoint it goes to.
+    pub endpoint: usize,
+    /// When it will be cut; [`Time::MAX`] for never. The driver need not watch it, but may tell
+    /// the dependency.
+    pub ends: Time,
+    /// Harm to do to it first.
+    pub fault: Option<Fault>,
+}
+
+/// An attempt that runs.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) id: AttemptId,
+    pub(super) cut: Cut,
+    pub(super) seat: Option<Seat>,
+    endpoint: usize,
+    permit: Option<Permit>,
+    started: Time,
+}
+
+/// An endpoint that will take an attempt.
+struct Chosen {
+    offset: usize,
+    endpoint: usize,
+    permit: Option<Permit>,
+}
+
+impl<U: Deref<Target = Upstream>> Call<U> {
+    /// Starts an attempt, or finds out why not. `seat` is there if it came through the queue.
+    pub(super) fn start(&mut self, kind: Kind, seat: Option<Seat>) -> Option<Step> {
+        let chosen = match self.choose(kind) {
+            Ok(chosen) => chosen,
+            Err(rejection) => {
+                self.release(seat);
+                return self.not_started(kind, rejection);
+            }
+        };
+        let admission = match seat {
+            Some(seat) => Ok(Some(Admission::Seat(seat))),
+            None => self.ask_seat(kind),
+        };
+        match admission {
+            Ok(Some(Admission::Seat(seat))) => Some(self.launch(kind, chosen, Some(seat))),
+            Ok(None) => Some(self.launch(kind, chosen, None)),
+            Ok(Some(Admission::Queued(ticket))) => {
+                self.give_back(chosen);
+                let bulkhead = self
+                    .upstream
+                    .bulkhead
+                    .as_ref()
+                    .expect("only a bulkhead queues");
+                let until = self.now + bulkhead.queue_timeout();
+                self.phase = Phase::Queued {
+                    kind,
+                    ticket,
+                    until,
+                };
+                None
+            }
+            Err(rejection) => {
+                self.give_back(chosen);
+                self.not_started(kind, rejection)
+            }
+        }
+    }
+
+    /// A hedge's time has come.
+    pub(super) fn hedge(&mut self) -> Option<Step> {
+        self.hedge_at = Time::MAX;
+        let enforced = self
+            .upstream
+            .config
+            .hedge
+            .is_some_and(|hedge| hedge.is_enforced());
+        if !enforced {
+            self.hedges += 1;
+            self.note_shadow_start(Kind::Hedge);
+            return None;
+        }
+        match self.pay() {
+            Ok(()) => self.start(Kind::Hedge, None),
+            Err(_) => None,
+        }
+    }
+
+    /// Cuts the attempt in this place, whose time is up.
+    pub(super) fn cut(&mut self, at: usize) {
+        let Some(live) = self.live[at].take() else {
+            return;
+        };
+        self.cancels[at] = Some(live.id);
+        if live.cut.by_caller {
+            self.last_cut = Some(Rejection::new(Reason::Deadline));
+            self.settle_cancelled(live);
+        } else {
+            self.last_cut = Some(Rejection::new(Reason::Timeout));
+            self.settle(live, Outcome::Transient, true);
+        }
+        self.after_failure();
+    }
+
+    /// Books what an attempt taught, and returns what it held.
+    pub(super) fn settle(&mut self, live: Live, outcome: Outcome, cancelled: bool) {
+        let upstream = &*self.upstream;
+        let endpoint = &upstream.endpoints[live.endpoint];
+        let took = self.now.since(live.started);
+        if let (Some(breaker), Some(permit)) = (&endpoint.breaker, live.permit) {
+            breaker.record(permit, outcome, took, self.now);
+        }
+        endpoint.note(outcome);
+        match outcome {
+            Outcome::Success => {
+                if let Some(budget) = &upstream.budget
+                    && upstream.config.makes_extra_attempts()
+                {
+                    budget.deposit(self.now);
+                }
+            }
+            Outcome::Overload {
+                retry_after: Some(wait),
+            } => endpoint.pause(self.now + wait),
+            Outcome::Overload { retry_after: None }
+            | Outcome::Transient
+            | Outcome::Permanent
+            | Outcome::Ignored => {}
+        }
+        let answered = matches!(outcome, Outcome::Success | Outcome::Permanent);
+        if let Some(latency) = &upstream.latency
+            && (answered || cancelled)
+        {
+            latency.record(took, self.now);
+        }
+        self.release(live.seat);
+        upstream.emit(|| Event::Ended {
+            number: live.id.0,
+            endpoint: &endpoint.name,
+            outcome,
+            took,
+            cancelled,
+        });
+    }
+
+    /// Settles an attempt that somebody cut off: a failure only if it was slow enough to be one.
+    pub(super) fn settle_cancelled(&mut self, live: Live) {
+        let breaker = self.upstream.endpoints[live.endpoint].breaker.as_ref();
+        let timeout = live.cut.timeout;
+        let patience = breaker.map_or(timeout, |breaker| breaker.patience(timeout));
+        let hung = self.now.since(live.started) >= patience;
+        self.settle(
+            live,
+            if hung {
+                Outcome::Transient
+            } else {
+                Outcome::Ignored
+            },
+            true,
+        );
+    }
+
+    /// Settles all attempts that run; their results do not matter any more.
+    pub(super) fn cancel_live(&mut self) {
+        for at in 0..self.live.len() {
+            if let Some(live) = self.live[at].take() {
+                self.cancels[at] = Some(live.id);
+                self.settle_cancelled(live);
+            }
+        }
+    }
+
+    pub(super) fn take_live(&mut self, id: AttemptId) -> Option<Live> {
+        self.live
+            .iter_mut()
+            .find(|live| live.as_ref().is_some_and(|live| live.id == id))?
+            .take()
+    }
+
+    /// Draws an extra attempt from the budget.
+    pub(super) fn pay(&mut self) -> Result<(), Rejection> {
+        let Some(budget) = &self.upstream.budget else {
+            return Ok(());
+        };
+        match budget.withdraw(self.now) {
+            Ok(withdrawal) => {
+                self.paid = Some(withdrawal);
+                Ok(())
+            }
+            Err(rejection) => self
+                .upstream
+                .rule(self.upstream.config.budget_is_enforced(), rejection),
+        }
+    }
+
+    /// The endpoint for an attempt: the next one that its breaker lets through. Extra attempts
+    /// spare those that asked for a pause; a first one goes there only if no other is left.
+    fn choose(&self, kind: Kind) -> Result<Chosen, Rejection> {
+        match (self.search(false), kind) {
+            (Ok(chosen), _) => Ok(chosen),
+            (Err(rejection), Kind::First) if rejection.reason == Reason::Overload => {
+                self.search(true)
+            }
+            (Err(rejection), _) => Err(rejection),
+        }
+    }
+
+    fn search(&self, paused: bool) -> Result<Chosen, Rejection> {
+        let mut refusal = Rejection::new(Reason::Open);
+        let mut sooner = |rejection: Rejection| {
+            let known = refusal.retry_after.unwrap_or(Duration::MAX);
+            if rejection.retry_after.is_some_and(|wait| wait < known) {
+                refusal = rejection;
+            }
+        };
+        for offset in self.offsets() {
+            let number = self.endpoint_at(offset);
+            let endpoint = &self.upstream.endpoints[number];
+            let pause = endpoint.paused_until().since(self.now);
+            if !pause.is_zero() && !paused {
+                sooner(Rejection::after(Reason::Overload, pause));
+                continue;
+            }
+            match self.ask_breaker(endpoint) {
+                Ok(permit) => {
+                    return Ok(Chosen {
+                        offset,
+                        endpoint: number,
+                        permit,
+                    });
+                }
+                Err(rejection) => sooner(rejection),
+            }
+        }
+        Err(refusal)
+    }
+
+    /// The endpoints in the order in which this call tries them, from where it stands.
+    pub(super) fn offsets(&self) -> impl Iterator<Item = usize> + use<U> {
+        let (endpoints, cursor) = (self.upstream.endpoints.len(), self.cursor);
+        (0..endpoints).map(move |step| {
+            let offset = cursor + step;
+            if offset < endpoints {
+                offset
+            } else {
+                offset % endpoints
+            }
+        })
+    }
+
+    /// The number of the endpoint at this place of the order: that of preference, or one that
+    /// starts somewhere at random.
+    pub(super) fn endpoint_at(&self, offset: usize) -> usize {
+        let endpoints = self.upstream.endpoints.len();
+        if endpoints == 1 || self.upstream.config.failover.is_some() {
+            return offset;
+        }
+        let first = mix(self.request.seed) % endpoints as u64;
+        (first as usize + offset) % endpoints
+    }
+
+    fn ask_breaker(&self, endpoint: &Endpoint) -> Result<Option<Permit>, Rejection> {
+        let Some(breaker) = &endpoint.breaker else {
+            return Ok(None);
+        };
+        match breaker.admit(self.now) {
+            Ok(permit) => Ok(Some(permit)),
+            Err(rejection) => {
+                let enforced = self.upstream.config.breaker_is_enforced();
+                self.upstream.rule(enforced, rejection)?;
+                Ok(Some(Permit::UNRECORDED))
+            }
+        }
+    }
+
+    fn ask_seat(&self, kind: Kind) -> Result<Option<Admission>, Rejection> {
+        let Some(bulkhead) = &self.upstream.bulkhead else {
+            return Ok(None);
+        };
+        let enforced = self.upstream.config.bulkhead_is_enforced();
+        if kind != Kind::Hedge && enforced {
+            return bulkhead.admit(self.now).map(Some);
+        }
+        match bulkhead.try_admit() {
+            Ok(seat) => Ok(Some(Admission::Seat(seat))),
+            Err(rejection) => self.upstream.rule(enforced, rejection).map(|()| None),
+        }
+    }
+
+    fn launch(&mut self, kind: Kind, chosen: Chosen, seat: Option<Seat>) -> Step {
+        self.started += 1;
+        self.paid = None;
+        self.cursor = chosen.offset + 1;
+        let id = AttemptId(self.started);
+        let fault = self.strike();
+        let upstream = &*self.upstream;
+        match kind {
+            Kind::First => {}
+            Kind::Retry => _ = upstream.counts.retries.fetch_add(1, Ordering::Relaxed),
+            Kind::Hedge => _ = upstream.counts.hedges.fetch_add(1, Ordering::Relaxed),
+            Kind::Failover => _ = upstream.counts.failovers.fetch_add(1, Ordering::Relaxed),
+        }
+        upstream.emit(|| Event::Started {
+            number: id.0,
+            kind,
+            endpoint: &upstream.endpoints[chosen.endpoint].name,
+        });
+        let cut = upstream.config.deadline.of_attempt(self.deadline, self.now);
+        let enforced = upstream.config.deadline.is_enforced();
+        match kind {
+            Kind::Hedge => self.hedges += 1,
+            Kind::First | Kind::Retry | Kind::Failover => self.tries += 1,
+        }
+        let free = self
+            .live
+            .iter()
+            .position(Option::is_none)
+            .expect("hedges are bounded");
+        self.live[free] = Some(Live {
+            id,
+            cut,
+            seat,
+            endpoint: chosen.endpoint,
+            permit: chosen.permit,
+            started: self.now,
+        });
+        self.schedule_hedge();
+        self.phase = Phase::Running;
+        let ends = if enforced { cut.at } else { Time::MAX };
+        Step::Attempt(Attempt {
+            id,
+            kind,
+            endpoint: chosen.endpoint,
+            ends,
+            fault,
+        })
+    }
+
+    fn schedule_hedge(&mut self) {
+        let Some(hedge) = self.upstream.config.hedge else {
+            return;
+        };
+        if self.hedges >= hedge.limit() || !self.request.repeatable {
+            return;
+        }
+        let live = self.upstream.latency.as_ref();
+        let delay = hedge
+            .fixed()
+            .or_else(|| live.and_then(|live| live.delay(self.now)));
+        self.hedge_at = delay.map_or(Time::MAX, |delay| self.now + delay);
+    }
+
+    fn strike(&mut self) -> Option<Fault> {
+        let fault = self.upstream.config.fault?;
+        if self.upstream.faults_are_on() {
+            fault.strike(self.rng.unit())
+        } else {
+            None
+        }
+    }
+
+    fn not_started(&mut self, kind: Kind, rejection: Rejection) -> Option<Step> {
+        self.return_unused();
+        match kind {
+            Kind::Hedge => {
+                self.phase = Phase::Running;
+                None
+            }
+            Kind::First | Kind::Retry | Kind::Failover => self.reject(rejection),
+        }
+    }
+
+    /// The permit of an attempt that is not made after all.
+    fn give_back(&self, chosen: Chosen) {
+        let breaker = self.upstream.endpoints[chosen.endpoint].breaker.as_ref();
+        if let (Some(breaker), Some(permit)) = (breaker, chosen.permit) {
+            breaker.record(permit, Outcome::Ignored, Duration::ZERO, self.now);
+        }
+    }
+
+    fn release(&self, seat: Option<Seat>) {
+        if let Some(seat) = seat {
+            self.upstream
+                .bulkhead
+                .as_ref()
+                .expect("only a bulkhead has seats")
+                .release(seat);
+        }
+    }
+
+    pub(super) fn note_shadow_start(&self, kind: Kind) {
+        self.upstream
+            .counts
+            .would_start
+            .fetch_add(1, Ordering::Relaxed);
+        self.upstream.emit(|| Event::WouldStart(kind));
+    }
+}

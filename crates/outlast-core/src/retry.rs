@@ -1,0 +1,81 @@
+//! Try again, when trying again can help.
+//!
+//! The policy says how many attempts a call may have and how long to wait between them. It is
+//! asked after an attempt that ended [`Transient`](crate::outcome::Outcome::Transient) or
+//! [`Overload`](crate::outcome::Outcome::Overload), never after any other outcome.
+//!
+//! The laws it keeps, together with its neighbours in the call:
+//! - every extra attempt is drawn from the upstream's budget *before* the wait, so nobody sleeps
+//!   for an attempt that will not be made;
+//! - a wait that would cross the deadline is not slept: the call ends at once;
+//! - a dependency's own hint replaces the computed wait exactly, and a hint beyond the backoff's
+//!   cap ends the call with that hint;
+//! - an open breaker ends the retrying; it is not waited for.
+
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::config::{ConfigError, ensure};
+
+/// How often and how fast a call is tried again.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    attempts: u32,
+    backoff: Backoff,
+    enforce: bool,
+}
+
+impl Default for Config {
+    /// Three attempts; exponential from 50 ms with full jitter, capped at 5 s.
+    fn default() -> Config {
+        Config {
+            attempts: 3,
+            backoff: Backoff::exponential(Duration::from_millis(50)).max(Duration::from_secs(5)),
+            enforce: true,
+        }
+    }
+}
+
+impl Config {
+    /// So many attempts in all, the first included: 1 to 1,000.
+    pub fn attempts(attempts: u32) -> Config {
+        Config {
+            attempts,
+            ..Config::default()
+        }
+    }
+
+    /// The waits between attempts. Its cap is also the longest Retry-After that is waited for.
+    /// Default: exponential from 50 ms with full jitter, capped at 5 s.
+    pub fn backoff(mut self, backoff: impl Into<Backoff>) -> Config {
+        self.backoff = backoff.into();
+        self
+    }
+
+    /// `false`: shadow mode. It counts the retries it would make, and makes none. Default `true`.
+    pub fn enforce(mut self, enforce: bool) -> Config {
+        self.enforce = enforce;
+        self
+    }
+
+    pub(crate) fn limit(&self) -> u32 {
+        self.attempts
+    }
+
+    pub(crate) fn waits(&self) -> &Backoff {
+        &self.backoff
+    }
+
+    pub(crate) fn is_enforced(&self) -> bool {
+        self.enforce
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        self.backoff.check()?;
+        ensure(
+            (1..=1_000).contains(&self.attempts),
+            "retry.attempts",
+            "must lie between 1 and 1,000; it counts the first attempt",
+        )
+    }
+}

@@ -1,0 +1,177 @@
+//! The settings of an upstream: one optional block per policy.
+
+use crate::config::{ConfigError, ensure};
+use crate::{breaker, budget, bulkhead, deadline, failover, fallback, fault, hedge, rate, retry};
+
+/// Which policies protect a dependency.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(super) name: Box<str>,
+    pub(super) endpoints: Vec<Box<str>>,
+    pub(super) breaker: Option<breaker::Config>,
+    pub(super) bulkhead: Option<bulkhead::Config>,
+    pub(super) budget: Option<budget::Config>,
+    pub(super) rate: Option<rate::Config>,
+    pub(crate) hedge: Option<hedge::Config>,
+    pub(crate) retry: Option<retry::Config>,
+    pub(crate) failover: Option<failover::Config>,
+    pub(crate) deadline: deadline::Config,
+    pub(crate) fallback: fallback::Config,
+    pub(crate) fault: Option<fault::Config>,
+}
+
+impl Config {
+    /// An upstream without policies, except that an attempt ends after 30 s. Until endpoints are
+    /// added it has one, named `main`.
+    pub fn new(name: impl Into<String>) -> Config {
+        Config {
+            name: name.into().into_boxed_str(),
+            endpoints: Vec::new(),
+            breaker: None,
+            bulkhead: None,
+            budget: Some(budget::Config::default()),
+            rate: None,
+            hedge: None,
+            retry: None,
+            failover: None,
+            deadline: deadline::Config::default(),
+            fallback: fallback::Config::default(),
+            fault: None,
+        }
+    }
+
+    /// What most dependencies want: the default breaker and retry policy, with their budget.
+    pub fn standard(name: impl Into<String>) -> Config {
+        Config::new(name)
+            .breaker(breaker::Config::default())
+            .retry(retry::Config::default())
+    }
+
+    /// Adds an endpoint, with a breaker and statistics of its own. Names must be unique.
+    pub fn endpoint(mut self, name: impl Into<String>) -> Config {
+        self.endpoints.push(name.into().into_boxed_str());
+        self
+    }
+
+    /// A circuit breaker per endpoint. Default: none.
+    pub fn breaker(mut self, breaker: breaker::Config) -> Config {
+        self.breaker = Some(breaker);
+        self
+    }
+
+    /// Attempts at once. Default: no bound.
+    pub fn bulkhead(mut self, bulkhead: bulkhead::Config) -> Config {
+        self.bulkhead = Some(bulkhead);
+        self
+    }
+
+    /// The bound on retries, hedges and failovers together; `None` for no bound, which lets an
+    /// outage multiply the load. Default: 10 % of the successes of 30 s, and 3.
+    pub fn budget(mut self, budget: impl Into<Option<budget::Config>>) -> Config {
+        self.budget = budget.into();
+        self
+    }
+
+    /// Calls per time. Default: no limit.
+    pub fn rate(mut self, rate: rate::Config) -> Config {
+        self.rate = Some(rate);
+        self
+    }
+
+    /// Second attempts against slow ones. Default: none.
+    pub fn hedge(mut self, hedge: hedge::Config) -> Config {
+        self.hedge = Some(hedge);
+        self
+    }
+
+    /// Further attempts after failed ones. Default: none.
+    pub fn retry(mut self, retry: retry::Config) -> Config {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// The order of the endpoints is one of preference. Default: they are equals.
+    pub fn failover(mut self, failover: failover::Config) -> Config {
+        self.failover = Some(failover);
+        self
+    }
+
+    /// Limits on time. Default: 30 s per attempt, none per call.
+    pub fn deadline(mut self, deadline: deadline::Config) -> Config {
+        self.deadline = deadline;
+        self
+    }
+
+    /// What a fallback covers, for calls that have one. Default: all but permanent outcomes.
+    pub fn fallback(mut self, fallback: fallback::Config) -> Config {
+        self.fallback = fallback;
+        self
+    }
+
+    /// Harm to do on purpose. Default: none.
+    pub fn fault(mut self, fault: fault::Config) -> Config {
+        self.fault = Some(fault);
+        self
+    }
+
+    /// Attempts per call, hedges aside.
+    pub(crate) fn attempts(&self) -> u32 {
+        match (&self.retry, &self.failover) {
+            (Some(retry), _) => retry.limit(),
+            (None, Some(_)) => u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX),
+            (None, None) => 1,
+        }
+    }
+
+    /// Whether anything ever draws on the budget.
+    pub(crate) fn makes_extra_attempts(&self) -> bool {
+        self.retry.is_some() || self.hedge.is_some() || self.failover.is_some()
+    }
+
+    pub(crate) fn breaker_is_enforced(&self) -> bool {
+        self.breaker
+            .as_ref()
+            .is_none_or(breaker::Config::is_enforced)
+    }
+
+    pub(crate) fn bulkhead_is_enforced(&self) -> bool {
+        self.bulkhead
+            .as_ref()
+            .is_none_or(bulkhead::Config::is_enforced)
+    }
+
+    pub(crate) fn budget_is_enforced(&self) -> bool {
+        self.budget.as_ref().is_none_or(budget::Config::is_enforced)
+    }
+
+    pub(crate) fn rate_is_enforced(&self) -> bool {
+        self.rate.as_ref().is_none_or(rate::Config::is_enforced)
+    }
+
+    /// Checks what the policies cannot check by themselves, and fills in the one endpoint.
+    pub(super) fn check(&mut self) -> Result<(), ConfigError> {
+        if self.endpoints.is_empty() {
+            self.endpoints.push("main".into());
+        }
+        ensure(
+            !self.name.is_empty(),
+            "name",
+            "must not be empty; it is how metrics tell upstreams apart",
+        )?;
+        let mut names: Vec<_> = self.endpoints.iter().collect();
+        names.sort_unstable();
+        ensure(
+            names.windows(2).all(|pair| pair[0] != pair[1]),
+            "endpoints",
+            "must have different names",
+        )?;
+        ensure(
+            self.failover.is_none() || self.endpoints.len() > 1,
+            "failover",
+            "needs a second endpoint to fail over to",
+        )?;
+        self.deadline.check()?;
+        self.retry.iter().try_for_each(retry::Config::check)?;
+        self.hedge.iter().try_for_each(hedge::Config::check)
+    }
+}

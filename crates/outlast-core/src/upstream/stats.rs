@@ -1,0 +1,150 @@
+//! Snapshots for people and metrics.
+
+use super::Upstream;
+use crate::outcome::Outcome;
+use crate::reject::Reason;
+use crate::sync::{AtomicU64, Ordering, Padded, STRIPES, stripe};
+use crate::time::Time;
+use crate::{breaker, budget, bulkhead};
+
+/// How an upstream is doing. Counters start at zero when it is built.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stats {
+    /// One entry per endpoint, in their order.
+    pub endpoints: Vec<EndpointStats>,
+    /// The bulkhead, if one is configured.
+    pub bulkhead: Option<bulkhead::Stats>,
+    /// The budget for extra attempts, unless it was switched off.
+    pub budget: Option<budget::Stats>,
+    /// Second and further attempts after a wait.
+    pub retries: u64,
+    /// Attempts against a slow one.
+    pub hedges: u64,
+    /// Attempts at the next endpoint.
+    pub failovers: u64,
+    /// Answers by a fallback.
+    pub fallbacks: u64,
+    /// Extra attempts that policies in shadow mode would have made.
+    pub would_start: u64,
+    /// Answers that a fallback in shadow mode would have given.
+    pub would_fall_back: u64,
+    rejected: [u64; Reason::ALL.len()],
+    would_reject: [u64; Reason::ALL.len()],
+}
+
+impl Stats {
+    /// Calls that ended with this rejection, also after attempts.
+    pub fn rejected(&self, reason: Reason) -> u64 {
+        self.rejected[reason.index()]
+    }
+
+    /// Calls that policies in shadow mode would have ended with this rejection.
+    pub fn would_reject(&self, reason: Reason) -> u64 {
+        self.would_reject[reason.index()]
+    }
+
+    /// Attempts that have ended, at all endpoints.
+    pub fn attempts(&self) -> u64 {
+        self.endpoints.iter().map(EndpointStats::attempts).sum()
+    }
+}
+
+/// How one endpoint is doing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointStats {
+    /// Its name.
+    pub name: String,
+    /// Its breaker, if breakers are configured.
+    pub breaker: Option<breaker::Stats>,
+    /// Attempts that succeeded.
+    pub successes: u64,
+    /// Attempts that failed in a way that another may cure.
+    pub transient: u64,
+    /// Attempts that were answered with a definite no.
+    pub permanent: u64,
+    /// Attempts that were asked to come less often.
+    pub overloads: u64,
+    /// Attempts that say nothing about it: cancelled early, cut by an impatient caller.
+    pub ignored: u64,
+    /// Until when it asked to be spared of extra attempts, if that lies ahead.
+    pub paused_until: Option<Time>,
+}
+
+impl EndpointStats {
+    /// Attempts that have ended.
+    pub fn attempts(&self) -> u64 {
+        self.successes + self.transient + self.permanent + self.overloads + self.ignored
+    }
+}
+
+impl Upstream {
+    /// A snapshot. It is taken counter by counter, so calls in flight may show in one and not
+    /// yet in another.
+    pub fn stats(&self, now: Time) -> Stats {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let counts = &self.counts;
+        Stats {
+            endpoints: self
+                .endpoints
+                .iter()
+                .map(|endpoint| endpoint.stats(now))
+                .collect(),
+            bulkhead: self.bulkhead.as_ref().map(|bulkhead| bulkhead.stats()),
+            budget: self.budget.as_ref().map(|budget| budget.stats(now)),
+            retries: read(&counts.retries),
+            hedges: read(&counts.hedges),
+            failovers: read(&counts.failovers),
+            fallbacks: read(&counts.fallbacks),
+            would_start: read(&counts.would_start),
+            would_fall_back: read(&counts.would_fall_back),
+            rejected: std::array::from_fn(|at| read(&counts.rejected[at])),
+            would_reject: std::array::from_fn(|at| read(&counts.would_reject[at])),
+        }
+    }
+}
+
+impl super::Endpoint {
+    fn stats(&self, now: Time) -> EndpointStats {
+        let [successes, transient, permanent, overloads, ignored] = self.outcomes.read();
+        EndpointStats {
+            name: self.name.to_string(),
+            breaker: self.breaker.as_ref().map(|breaker| breaker.stats(now)),
+            successes,
+            transient,
+            permanent,
+            overloads,
+            ignored,
+            paused_until: Some(self.paused_until()).filter(|&until| until > now),
+        }
+    }
+}
+
+/// Outcomes by kind, striped by thread.
+#[derive(Debug, Default)]
+pub(super) struct Outcomes {
+    stripes: [Padded<[AtomicU64; KINDS]>; STRIPES],
+}
+
+const KINDS: usize = 5;
+
+impl Outcomes {
+    pub(super) fn note(&self, outcome: Outcome) {
+        let kind = match outcome {
+            Outcome::Success => 0,
+            Outcome::Transient => 1,
+            Outcome::Permanent => 2,
+            Outcome::Overload { .. } => 3,
+            Outcome::Ignored => 4,
+        };
+        self.stripes[stripe()].0[kind].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> [u64; KINDS] {
+        std::array::from_fn(|kind| {
+            self.stripes
+                .iter()
+                .map(|stripe| stripe.0[kind].load(Ordering::Relaxed))
+                .sum()
+        })
+    }
+}
