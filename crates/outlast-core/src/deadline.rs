@@ -5,8 +5,8 @@
 //! the caller, or from the upstream's own limit, whichever is sooner.
 //!
 //! The timeout of an attempt is the least of the configured one and 90 % of what remains until
-//! the deadline: the last tenth is there for a fallback to answer in. No attempt starts with
-//! nothing remaining.
+//! the deadline: the last tenth is there for a fallback to answer in, and when an attempt was cut
+//! at that share no other is begun. No attempt starts with nothing remaining.
 //!
 //! An attempt that was cut because the *caller's* deadline was short says nothing about the
 //! dependency, unless it already was slow by the breaker's own measure: impatient callers must

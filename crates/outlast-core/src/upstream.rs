@@ -164,9 +164,20 @@ impl Upstream {
         self.bulkhead.as_ref()
     }
 
+    /// Whether the bulkhead really rejects: there is none, or it is not in shadow mode.
+    pub fn bulkhead_is_enforced(&self) -> bool {
+        self.config.bulkhead_is_enforced()
+    }
+
     /// The budget for extra attempts, unless it was switched off.
     pub fn budget(&self) -> Option<&Budget> {
         self.budget.as_ref()
+    }
+
+    /// Whether it may make more than one attempt of a call: a driver that has to copy requests
+    /// for that asks first.
+    pub fn makes_extra_attempts(&self) -> bool {
+        self.config.makes_extra_attempts()
     }
 
     /// Switches the configured faults on or off.

@@ -153,11 +153,19 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         if live.cut.by_caller {
             self.last_cut = Some(Rejection::new(Reason::Deadline));
             self.settle_cancelled(live);
+            self.end_without_time();
         } else {
             self.last_cut = Some(Rejection::new(Reason::Timeout));
             self.settle(live, Outcome::Transient, true);
+            self.after_failure();
         }
-        self.after_failure();
+    }
+
+    /// What the caller's deadline left for attempts is used up; the rest is for a fallback.
+    fn end_without_time(&mut self) {
+        if self.live.iter().all(Option::is_none) {
+            self.reject(Rejection::new(Reason::Deadline));
+        }
     }
 
     /// Books what an attempt taught, and returns what it held.

@@ -1,0 +1,185 @@
+//! Settings for single calls.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use outlast_core::call::Request;
+use outlast_core::time::Time;
+
+use crate::attempt::KeySource;
+use crate::blocking;
+use crate::classify::{ByResult, Classify};
+use crate::clock::time_of;
+use crate::deadline::current_time;
+use crate::error::Error;
+use crate::seed::{IdempotencyKey, Seed};
+use crate::upstream::Inner;
+
+/// An upstream with settings for the calls made through it. Cheap to make, cheap to clone.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use outlast::{Config, Upstream, outcome::Outcome};
+/// # let db = Upstream::new(Config::standard("db"))?;
+/// let found = db
+///     .caller()
+///     .within(Duration::from_millis(200))
+///     .classify(|result: &Result<Option<u32>, &str>| match result {
+///         Ok(_) => Outcome::Success,
+///         Err("no such table") => Outcome::Permanent,
+///         Err(_) => Outcome::Transient,
+///     })
+///     .call_blocking(|_attempt| Ok(Some(7)));
+/// assert_eq!(found, Ok(Some(7)));
+/// # Ok::<(), outlast::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Caller<'a, C> {
+    inner: &'a Inner,
+    classify: C,
+    options: Options,
+}
+
+/// The settings themselves.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    deadline: Time,
+    within: Option<Duration>,
+    repeatable: bool,
+    rate_key: u64,
+    idempotency_key: Option<IdempotencyKey>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            deadline: Time::MAX,
+            within: None,
+            repeatable: true,
+            rate_key: 0,
+            idempotency_key: None,
+        }
+    }
+}
+
+impl Options {
+    /// The machine's request, and where its key comes from. The current deadline is inherited.
+    pub(crate) fn request(&self, now: Time) -> (Request, KeySource) {
+        let own = self
+            .within
+            .map_or(self.deadline, |within| self.deadline.min(now + within));
+        let seed = Seed::draw();
+        let request = Request::new(seed.call)
+            .deadline(own.min(current_time()))
+            .repeatable(self.repeatable)
+            .key(self.rate_key);
+        let key = match &self.idempotency_key {
+            None => KeySource::Made(seed),
+            Some(key) => KeySource::Given(key.clone()),
+        };
+        (request, key)
+    }
+
+    /// Whether making the call twice does no harm.
+    #[cfg(feature = "tower")]
+    pub(crate) fn repeatable(mut self, repeatable: bool) -> Options {
+        self.repeatable = repeatable;
+        self
+    }
+}
+
+impl<'a> Caller<'a, ByResult> {
+    pub(crate) fn new(inner: &'a Inner) -> Caller<'a, ByResult> {
+        Caller {
+            inner,
+            classify: ByResult,
+            options: Options::default(),
+        }
+    }
+}
+
+impl<'a, C> Caller<'a, C> {
+    /// Calls end this long after they begin. The sooner of all deadlines counts: this one, the
+    /// current one and the upstream's.
+    pub fn within(mut self, limit: Duration) -> Caller<'a, C> {
+        self.options.within = Some(limit);
+        self
+    }
+
+    /// Calls end at this instant.
+    pub fn deadline(mut self, deadline: Instant) -> Caller<'a, C> {
+        self.options.deadline = time_of(deadline);
+        self
+    }
+
+    /// Whether making a call twice does no harm. If not, there is one attempt: no retry, no
+    /// hedge, no failover. Default `true`.
+    pub fn repeatable(mut self, repeatable: bool) -> Caller<'a, C> {
+        self.options.repeatable = repeatable;
+        self
+    }
+
+    /// What a rate limit per key counts by: a tenant, a client's address.
+    pub fn rate_key(mut self, key: impl Hash) -> Caller<'a, C> {
+        self.options.rate_key = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
+        self
+    }
+
+    /// The idempotency key of the call, if the caller has one. Default: a random one per call.
+    pub fn idempotency_key(mut self, key: impl Into<Arc<str>>) -> Caller<'a, C> {
+        self.options.idempotency_key = Some(IdempotencyKey::given(key.into()));
+        self
+    }
+
+    /// What results mean. Default: `Ok` is a success, `Err` a transient failure.
+    pub fn classify<D>(self, classify: D) -> Caller<'a, D> {
+        Caller {
+            inner: self.inner,
+            classify,
+            options: self.options,
+        }
+    }
+
+    /// Calls the dependency through all policies; see [`Upstream::call`](crate::Upstream::call).
+    #[cfg(feature = "tokio")]
+    pub fn call<F, Fut, T, E>(self, attempt: F) -> crate::Calling<'a, F, Fut, T, E, C>
+    where
+        F: FnMut(crate::Attempt) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        C: Classify<Result<T, E>>,
+    {
+        crate::Calling::new(self.inner, attempt, self.classify, self.options)
+    }
+
+    /// Calls the dependency on the current thread; see
+    /// [`Upstream::call_blocking`](crate::Upstream::call_blocking).
+    ///
+    /// # Errors
+    /// A policy's rejection, or the error of the last attempt.
+    pub fn call_blocking<F, T, E>(self, mut attempt: F) -> Result<T, Error<E>>
+    where
+        F: FnMut(crate::Attempt) -> Result<T, E>,
+        C: Classify<Result<T, E>>,
+    {
+        blocking::run(self.inner, &self.options, &self.classify, &mut attempt).result
+    }
+
+    /// As [`Caller::call_blocking`]; when it ends without an answer, `fallback` is told why and
+    /// may give one.
+    ///
+    /// # Errors
+    /// As [`Caller::call_blocking`], and [`Error::Fallback`].
+    pub fn call_blocking_or<F, T, E, G>(self, mut attempt: F, fallback: G) -> Result<T, Error<E>>
+    where
+        F: FnMut(crate::Attempt) -> Result<T, E>,
+        C: Classify<Result<T, E>>,
+        G: FnOnce(crate::fallback::Why) -> Result<T, E>,
+    {
+        let ending = blocking::run(self.inner, &self.options, &self.classify, &mut attempt);
+        match ending.why {
+            Some(why) if self.inner.core.falls_back(why) => ending.replace(fallback(why)),
+            _ => ending.result,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The future of a call.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use outlast_core::call::Call;
+use outlast_core::fallback::Why;
+use pin_project_lite::pin_project;
+
+use crate::attempt::{Attempt, Raw};
+use crate::caller::Options;
+use crate::classify::{ByResult, Classify};
+use crate::error::Error;
+use crate::run::{Run, Start};
+use crate::stale::Stale;
+use crate::upstream::Inner;
+
+pin_project! {
+    /// A call that runs when it is awaited. Dropping it cancels the call; every permit, seat and
+    /// place in a queue is returned.
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct Calling<'a, F, Fut, T, E, C = ByResult> {
+        inner: &'a Inner,
+        #[pin]
+        run: Run<&'a outlast_core::upstream::Upstream, Closure<'a, F>, Fut, T, E, C>,
+    }
+}
+
+impl<'a, F, Fut, T, E, C> Calling<'a, F, Fut, T, E, C>
+where
+    F: FnMut(Attempt) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    C: Classify<Result<T, E>>,
+{
+    pub(crate) fn new(inner: &'a Inner, attempt: F, classify: C, options: Options) -> Self {
+        let start = Closure { inner, attempt };
+        Calling {
+            inner,
+            run: Run::new(&inner.core, inner.clock, start, classify, options),
+        }
+    }
+
+    /// Answers with `value` when the call ends without an answer. What that covers is the
+    /// upstream's [`fallback::Config`](crate::fallback::Config).
+    ///
+    /// # Errors
+    /// Only for what the fallback does not cover.
+    pub async fn fallback_value(self, value: T) -> Result<T, Error<E>> {
+        self.fallback(|_| async { Ok(value) }).await
+    }
+
+    /// Asks `fallback` for an answer when the call ends without one, and tells it why.
+    ///
+    /// # Errors
+    /// For what the fallback does not cover, and [`Error::Fallback`] when it fails itself.
+    pub async fn fallback<G, GFut>(self, fallback: G) -> Result<T, Error<E>>
+    where
+        G: FnOnce(Why) -> GFut,
+        GFut: Future<Output = Result<T, E>>,
+    {
+        let inner = self.inner;
+        let ending = self.run.await;
+        match ending.why {
+            Some(why) if inner.core.falls_back(why) => ending.replace(fallback(why).await),
+            _ => ending.result,
+        }
+    }
+
+    /// Remembers good answers in `cache` under `key`, and answers with the last one when the call
+    /// ends without an answer, if it is not too old. A stale answer says so, and why.
+    ///
+    /// # Errors
+    /// For what the fallback does not cover, and when nothing is remembered.
+    pub async fn fallback_stale<K>(self, cache: &Stale<K, T>, key: K) -> Result<Answer<T>, Error<E>>
+    where
+        K: std::hash::Hash + Eq,
+        T: Clone,
+    {
+        let inner = self.inner;
+        let ending = self.run.await;
+        let now = inner.clock.now();
+        match ending.why {
+            Some(why) => match cache.recall(&key, now) {
+                Some((value, age)) if inner.core.falls_back(why) => {
+                    Ok(Answer::Stale { value, age, why })
+                }
+                _ => ending.result.map(Answer::Fresh),
+            },
+            None => ending.result.map(|value| {
+                cache.remember(key, value.clone(), now);
+                Answer::Fresh(value)
+            }),
+        }
+    }
+}
+
+impl<'a, F, Fut, T, E, C> Future for Calling<'a, F, Fut, T, E, C>
+where
+    F: FnMut(Attempt) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    C: Classify<Result<T, E>>,
+{
+    type Output = Result<T, Error<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Error<E>>> {
+        self.project().run.poll(cx).map(|ending| ending.result)
+    }
+}
+
+/// An answer, and whether it is the dependency's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer<T> {
+    /// The dependency answered.
+    Fresh(T),
+    /// The dependency did not answer; this is what it said before.
+    Stale {
+        /// The remembered answer.
+        value: T,
+        /// How old it is.
+        age: std::time::Duration,
+        /// Why the dependency was not asked, or did not answer.
+        why: Why,
+    },
+}
+
+impl<T> Answer<T> {
+    /// The answer, whatever its age.
+    pub fn into_value(self) -> T {
+        match self {
+            Answer::Fresh(value) | Answer::Stale { value, .. } => value,
+        }
+    }
+}
+
+/// Makes attempts by calling a closure.
+struct Closure<'a, F> {
+    inner: &'a Inner,
+    attempt: F,
+}
+
+impl<F, Fut> Start for Closure<'_, F>
+where
+    F: FnMut(Attempt) -> Fut,
+    Fut: Future,
+{
+    type Future = Fut;
+
+    fn start<U>(&mut self, raw: Raw, _call: &mut Call<U>) -> Fut
+    where
+        U: std::ops::Deref<Target = outlast_core::upstream::Upstream>,
+    {
+        (self.attempt)(Attempt::new(self.inner, raw))
+    }
+}

@@ -1,0 +1,116 @@
+//! The one place that reads a clock.
+//!
+//! All drivers of a process share one timeline, so that a deadline set by one upstream's call can
+//! be inherited by another's. Its epoch is the first reading.
+
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use outlast_core::time::Time;
+
+/// Which clock the calls of an upstream read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// The monotonic clock, about 20 ns a reading; with the `tokio` feature tokio's, so that it
+    /// stands still and jumps with `tokio::time::pause`.
+    #[default]
+    Precise,
+    /// The kernel's tick (`CLOCK_MONOTONIC_COARSE`), about 3 ns a reading. It lags behind by up
+    /// to a tick (1 to 10 ms), and so do timeouts, latencies and hedges: right for high call
+    /// rates with limits above 50 ms. Does not follow `tokio::time::pause`. Only on Linux;
+    /// elsewhere the same as [`Clock::Precise`].
+    Coarse,
+}
+
+impl Clock {
+    /// The time now.
+    #[inline]
+    pub fn now(self) -> Time {
+        match self {
+            Clock::Precise => time_of(precise()),
+            Clock::Coarse => coarse(),
+        }
+    }
+}
+
+/// The instant of a time; `None` if it lies beyond what the platform can express ("never").
+pub(crate) fn instant_of(time: Time) -> Option<Instant> {
+    EPOCH
+        .instant
+        .checked_add(Duration::from_nanos(time.as_nanos()))
+}
+
+/// The time of an instant; the epoch for one before it.
+pub(crate) fn time_of(instant: Instant) -> Time {
+    let since = instant.saturating_duration_since(EPOCH.instant);
+    Time::ZERO + since
+}
+
+#[cfg(feature = "tokio")]
+fn precise() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(not(feature = "tokio"))]
+#[expect(clippy::disallowed_methods, reason = "this is the driver's clock")]
+fn precise() -> Instant {
+    Instant::now()
+}
+
+#[cfg(target_os = "linux")]
+fn coarse() -> Time {
+    let elapsed = kernel_time(rustix::time::ClockId::MonotonicCoarse);
+    Time::from_nanos(elapsed.saturating_sub(EPOCH.kernel))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn coarse() -> Time {
+    time_of(precise())
+}
+
+#[cfg(target_os = "linux")]
+fn kernel_time(clock: rustix::time::ClockId) -> u64 {
+    let now = rustix::time::clock_gettime(clock);
+    (now.tv_sec as u64)
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(now.tv_nsec as u64)
+}
+
+/// The same moment on both clocks.
+struct Epoch {
+    instant: Instant,
+    #[cfg(target_os = "linux")]
+    kernel: u64,
+}
+
+static EPOCH: LazyLock<Epoch> = LazyLock::new(|| Epoch {
+    instant: precise(),
+    // Read second, so that the coarse clock is never ahead of the precise one.
+    #[cfg(target_os = "linux")]
+    kernel: kernel_time(rustix::time::ClockId::Monotonic),
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coarse_clock_lags_behind_the_precise_one_on_the_same_timeline() {
+        let start = Clock::Precise.now();
+        while Clock::Coarse.now() <= start {
+            std::hint::spin_loop();
+        }
+        let coarse = Clock::Coarse.now();
+        assert!(coarse <= Clock::Precise.now());
+    }
+
+    #[test]
+    fn times_and_instants_convert_both_ways() {
+        let now = Clock::Precise.now();
+        assert_eq!(time_of(instant_of(now).unwrap()), now);
+        assert_eq!(
+            instant_of(Time::MAX).map(time_of).unwrap_or(Time::MAX),
+            Time::MAX
+        );
+    }
+}

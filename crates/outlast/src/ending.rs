@@ -1,0 +1,67 @@
+//! From the machine's last step to what the caller gets.
+
+use outlast_core::call::AttemptId;
+use outlast_core::fallback::Why;
+use outlast_core::outcome::Outcome;
+use outlast_core::reject::Rejection;
+
+use crate::error::Error;
+
+/// How a call ended: what to return, and why a fallback might answer instead.
+pub(crate) struct Ending<T, E> {
+    pub(crate) result: Result<T, Error<E>>,
+    /// `None` for a success.
+    pub(crate) why: Option<Why>,
+}
+
+/// The latest result of an attempt, kept until the machine asks for it.
+pub(crate) struct Latest<T, E> {
+    pub(crate) id: AttemptId,
+    pub(crate) outcome: Outcome,
+    pub(crate) result: Result<T, E>,
+}
+
+impl<T, E> Ending<T, E> {
+    pub(crate) fn rejected(rejection: Rejection) -> Ending<T, E> {
+        Ending {
+            result: Err(Error::Rejected(rejection)),
+            why: Some(Why::Rejected(rejection)),
+        }
+    }
+
+    /// A result that is `Ok` is returned as it is, also when it was judged a failure: a response
+    /// with status 503 is still the response.
+    pub(crate) fn done(
+        latest: Latest<T, E>,
+        id: AttemptId,
+        stop: Option<Rejection>,
+        attempts: u32,
+    ) -> Ending<T, E> {
+        assert_eq!(latest.id, id, "the machine asks for the latest result only");
+        let result = latest.result.map_err(|error| match stop {
+            None => Error::Inner(error),
+            Some(stop) => Error::Exhausted {
+                attempts,
+                last: error,
+                stop,
+            },
+        });
+        let why = Why::Failed(latest.outcome);
+        Ending {
+            result,
+            why: (latest.outcome != Outcome::Success).then_some(why),
+        }
+    }
+
+    /// The result of a fallback instead of this one's.
+    pub(crate) fn replace(self, fallback: Result<T, E>) -> Result<T, Error<E>> {
+        match (fallback, self.result) {
+            (Ok(answer), _) => Ok(answer),
+            (Err(error), Err(original)) => Err(Error::Fallback {
+                error,
+                original: Box::new(original),
+            }),
+            (Err(_), Ok(response)) => Ok(response),
+        }
+    }
+}

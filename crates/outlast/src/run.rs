@@ -1,0 +1,391 @@
+//! The async driver: one future that walks a call through its machine.
+//!
+//! On the path of a call that succeeds at once it allocates nothing and arms no timer. The timer
+//! is made at the first `Pending`; hedges, which run beside the first attempt, are boxed.
+
+use std::ops::Deref;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use outlast_core::call::{self, AttemptId, Call, Step};
+use outlast_core::fault::Fault;
+use outlast_core::outcome::Outcome;
+use outlast_core::reject::Reason;
+use outlast_core::time::Time;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::Clock;
+use crate::attempt::{KeySource, Raw};
+use crate::caller::Options;
+use crate::classify::Classify;
+use crate::clock::instant_of;
+use crate::deadline::Entered;
+use crate::ending::{Ending, Latest};
+
+/// Makes the attempts of one call.
+pub(crate) trait Start {
+    /// One attempt.
+    type Future: Future;
+
+    /// Starts an attempt. `call` lends the machine to those that take the seat with them.
+    fn start<U: Deref<Target = outlast_core::upstream::Upstream>>(
+        &mut self,
+        raw: Raw,
+        call: &mut Call<U>,
+    ) -> Self::Future;
+}
+
+pin_project! {
+    /// The future of one call. `U` is how it holds the upstream.
+    //
+    // The future of an attempt is a parameter of its own, not a projection of `S`: the compiler
+    // could not prove a spawned call `Send` through the closure that makes it.
+    pub(crate) struct Run<U, S, F, T, E, C>
+    where
+        U: Deref<Target = outlast_core::upstream::Upstream>,
+    {
+        progress: Progress<U>,
+        clock: Clock,
+        start: S,
+        classify: C,
+        #[pin]
+        first: Slot<F>,
+        hedges: Vec<Pin<Box<Slot<F>>>>,
+        latest: Option<Latest<T, E>>,
+        // The attempt whose code runs, to tell a panic from a cancellation.
+        running: Option<AttemptId>,
+        #[pin]
+        timer: Option<Sleep>,
+        timer_at: Time,
+    }
+
+    impl<U, S, F, T, E, C> PinnedDrop for Run<U, S, F, T, E, C>
+    where
+        U: Deref<Target = outlast_core::upstream::Upstream>,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let Progress::Runs { call, .. } = this.progress {
+                let now = this.clock.now();
+                if let Some(panicked) = this.running.take() {
+                    call.outcome(panicked, Outcome::Transient, now);
+                }
+                call.cancel(now);
+            }
+        }
+    }
+}
+
+/// How far the call has come.
+enum Progress<U: Deref<Target = outlast_core::upstream::Upstream>> {
+    /// Futures do nothing until they are polled.
+    New {
+        upstream: Option<U>,
+        options: Options,
+    },
+    Runs {
+        call: Call<U>,
+        key: KeySource,
+    },
+    Over,
+}
+
+pin_project! {
+    /// One attempt in flight.
+    #[project = SlotProject]
+    enum Slot<F> {
+        Empty,
+        // Held back by an injected fault.
+        Held { attempt: call::Attempt, until: Time },
+        // Never answers, by an injected fault.
+        Hangs { id: AttemptId },
+        Runs { id: AttemptId, ends: Time, #[pin] future: F },
+    }
+}
+
+impl<U, S, F, T, E, C> Run<U, S, F, T, E, C>
+where
+    U: Deref<Target = outlast_core::upstream::Upstream>,
+{
+    pub(crate) fn new(upstream: U, clock: Clock, start: S, classify: C, options: Options) -> Self {
+        Run {
+            progress: Progress::New {
+                upstream: Some(upstream),
+                options,
+            },
+            clock,
+            start,
+            classify,
+            first: Slot::Empty,
+            hedges: Vec::new(),
+            latest: None,
+            running: None,
+            timer: None,
+            timer_at: Time::MAX,
+        }
+    }
+}
+
+impl<U, S, F, T, E, C> Future for Run<U, S, F, T, E, C>
+where
+    U: Deref<Target = outlast_core::upstream::Upstream>,
+    S: Start<Future = F>,
+    F: Future<Output = Result<T, E>>,
+    C: Classify<Result<T, E>>,
+{
+    type Output = Ending<T, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending<T, E>> {
+        let mut now = self.clock.now();
+        self.as_mut().begin(now);
+        let mut polled = false;
+        for _ in 0..STEPS_PER_POLL {
+            let this = self.as_mut().project();
+            let Progress::Runs { call, .. } = this.progress else {
+                panic!("a call was polled after it had ended");
+            };
+            match call.step(now) {
+                Step::Attempt(attempt) => now = self.as_mut().launch(attempt, now, cx),
+                Step::Cancel { id } => self.as_mut().drop_attempt(id),
+                Step::Wait { .. } if !polled => {
+                    polled = true;
+                    now = self.as_mut().poll_attempts(now, cx);
+                }
+                Step::Wait { until } => now = ready!(self.as_mut().poll_wait(now, until, cx)),
+                Step::Done { id, stop } => {
+                    let attempts = call.attempts();
+                    let latest = this.latest.take().expect("a result that was reported");
+                    *this.progress = Progress::Over;
+                    return Poll::Ready(Ending::done(latest, id, stop, attempts));
+                }
+                Step::Reject(rejection) => {
+                    *this.progress = Progress::Over;
+                    return Poll::Ready(Ending::rejected(rejection));
+                }
+            }
+        }
+        // Retries without a wait must not keep the thread from its other tasks.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<U, S, F, T, E, C> Run<U, S, F, T, E, C>
+where
+    U: Deref<Target = outlast_core::upstream::Upstream>,
+    S: Start<Future = F>,
+    F: Future<Output = Result<T, E>>,
+    C: Classify<Result<T, E>>,
+{
+    fn begin(self: Pin<&mut Self>, now: Time) {
+        let this = self.project();
+        if let Progress::New { upstream, options } = this.progress {
+            let upstream = upstream.take().expect("it is taken once");
+            let (request, key) = options.request(now);
+            *this.progress = Progress::Runs {
+                call: Call::new(upstream, request, now),
+                key,
+            };
+        }
+    }
+
+    /// Starts an attempt, or does the harm that is asked for instead.
+    fn launch(
+        self: Pin<&mut Self>,
+        attempt: call::Attempt,
+        now: Time,
+        cx: &mut Context<'_>,
+    ) -> Time {
+        let id = attempt.id;
+        match attempt.fault {
+            None => return self.start_attempt(attempt, now, cx),
+            Some(Fault::Delay(delay)) => {
+                self.put(Slot::Held {
+                    attempt,
+                    until: now + delay,
+                });
+            }
+            Some(Fault::Hang) => {
+                self.put(Slot::Hangs { id });
+            }
+            Some(Fault::Error) => {
+                if let Progress::Runs { call, .. } = self.project().progress {
+                    call.lost(id, Reason::Fault, now);
+                }
+            }
+        }
+        now
+    }
+
+    fn start_attempt(
+        mut self: Pin<&mut Self>,
+        attempt: call::Attempt,
+        now: Time,
+        cx: &mut Context<'_>,
+    ) -> Time {
+        let this = self.as_mut().project();
+        let Progress::Runs { call, key } = this.progress else {
+            return now;
+        };
+        let (id, deadline) = (attempt.id, call.deadline());
+        let ends = attempt.ends.min(deadline);
+        let raw = Raw {
+            attempt,
+            deadline,
+            key: key.clone(),
+        };
+        *this.running = Some(id);
+        let entered = Entered::new(ends);
+        let future = this.start.start(raw, call);
+        drop(entered);
+        *this.running = None;
+        let slot = self.as_mut().put(Slot::Runs { id, ends, future });
+        self.poll_slot(slot, now, cx)
+    }
+
+    /// Puts an attempt where there is room; where that is.
+    fn put(self: Pin<&mut Self>, slot: Slot<F>) -> Place {
+        let mut this = self.project();
+        if matches!(this.first.as_mut().project(), SlotProject::Empty) {
+            this.first.set(slot);
+            return Place::First;
+        }
+        let empty =
+            |hedge: &mut Pin<Box<Slot<F>>>| matches!(hedge.as_mut().project(), SlotProject::Empty);
+        match this.hedges.iter_mut().position(empty) {
+            Some(free) => {
+                this.hedges[free].set(slot);
+                Place::Hedge(free)
+            }
+            None => {
+                this.hedges.push(Box::pin(slot));
+                Place::Hedge(this.hedges.len() - 1)
+            }
+        }
+    }
+
+    /// Polls all attempts once; those held back start when their time has come.
+    fn poll_attempts(mut self: Pin<&mut Self>, mut now: Time, cx: &mut Context<'_>) -> Time {
+        now = self.as_mut().poll_slot(Place::First, now, cx);
+        for hedge in 0..self.hedges.len() {
+            now = self.as_mut().poll_slot(Place::Hedge(hedge), now, cx);
+        }
+        now
+    }
+
+    fn poll_slot(mut self: Pin<&mut Self>, place: Place, now: Time, cx: &mut Context<'_>) -> Time {
+        let this = self.as_mut().project();
+        let mut slot = match place {
+            Place::First => this.first,
+            Place::Hedge(hedge) => this.hedges[hedge].as_mut(),
+        };
+        match slot.as_mut().project() {
+            SlotProject::Empty | SlotProject::Hangs { .. } => now,
+            SlotProject::Held { until, .. } if now < *until => now,
+            SlotProject::Held { attempt, .. } => {
+                let attempt = *attempt;
+                slot.set(Slot::Empty);
+                self.start_attempt(attempt, now, cx)
+            }
+            SlotProject::Runs { id, ends, future } => {
+                let id = *id;
+                *this.running = Some(id);
+                let entered = Entered::new(*ends);
+                let polled = future.poll(cx);
+                drop(entered);
+                let Poll::Ready(result) = polled else {
+                    *this.running = None;
+                    return now;
+                };
+                let outcome = this.classify.classify(&result);
+                slot.set(Slot::Empty);
+                *this.running = None;
+                let now = this.clock.now();
+                if let Progress::Runs { call, .. } = this.progress {
+                    call.outcome(id, outcome, now);
+                }
+                *this.latest = Some(Latest {
+                    id,
+                    outcome,
+                    result,
+                });
+                now
+            }
+        }
+    }
+
+    fn drop_attempt(self: Pin<&mut Self>, lost: AttemptId) {
+        let mut this = self.project();
+        let is_lost = |slot: Pin<&mut Slot<F>>| match slot.project() {
+            SlotProject::Empty => false,
+            SlotProject::Held { attempt, .. } => attempt.id == lost,
+            SlotProject::Hangs { id } | SlotProject::Runs { id, .. } => *id == lost,
+        };
+        if is_lost(this.first.as_mut()) {
+            this.first.set(Slot::Empty);
+        }
+        this.hedges.retain_mut(|hedge| !is_lost(hedge.as_mut()));
+    }
+
+    /// Waits until `until`, until a seat is granted or an attempt that is held back may start;
+    /// the time then.
+    fn poll_wait(
+        mut self: Pin<&mut Self>,
+        now: Time,
+        until: Time,
+        cx: &mut Context<'_>,
+    ) -> Poll<Time> {
+        let until = until.min(self.as_mut().held_until());
+        let this = self.as_mut().project();
+        if let Progress::Runs { call, .. } = this.progress
+            && let Some(ticket) = call.ticket()
+        {
+            ticket.wake(cx.waker());
+        }
+        if until <= now {
+            return Poll::Ready(now);
+        }
+        ready!(self.as_mut().poll_timer(until, cx));
+        let now = self.clock.now().max(until);
+        Poll::Ready(self.poll_attempts(now, cx))
+    }
+
+    fn held_until(self: Pin<&mut Self>) -> Time {
+        let this = self.project();
+        let until = |slot: Pin<&mut Slot<F>>| match slot.project() {
+            SlotProject::Held { until, .. } => *until,
+            SlotProject::Empty | SlotProject::Hangs { .. } | SlotProject::Runs { .. } => Time::MAX,
+        };
+        let hedges = this
+            .hedges
+            .iter_mut()
+            .map(|hedge| until(hedge.as_mut()))
+            .min();
+        until(this.first).min(hedges.unwrap_or(Time::MAX))
+    }
+
+    fn poll_timer(self: Pin<&mut Self>, until: Time, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let Some(instant) = instant_of(until).map(Instant::from_std) else {
+            return Poll::Pending;
+        };
+        match this.timer.as_mut().as_pin_mut() {
+            None => this.timer.set(Some(sleep_until(instant))),
+            Some(timer) if *this.timer_at != until => timer.reset(instant),
+            Some(_) => {}
+        }
+        *this.timer_at = until;
+        this.timer.as_pin_mut().expect("it was just set").poll(cx)
+    }
+}
+
+/// Where an attempt is kept.
+#[derive(Clone, Copy)]
+enum Place {
+    First,
+    Hedge(usize),
+}
+
+/// Enough for every sensible call to go through in one poll.
+const STEPS_PER_POLL: usize = 64;

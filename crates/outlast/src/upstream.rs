@@ -1,0 +1,184 @@
+//! The upstream that applications hold.
+
+use std::fmt;
+#[cfg(feature = "tokio")]
+use std::ops::Deref;
+use std::sync::Arc;
+
+use outlast_core::breaker::Manual;
+use outlast_core::config::ConfigError;
+use outlast_core::event::Observer;
+use outlast_core::upstream::{Config, Stats};
+use smol_str::SmolStr;
+
+use crate::Clock;
+use crate::caller::Caller;
+use crate::classify::ByResult;
+use crate::error::Error;
+use crate::seed::Seed;
+
+/// A dependency with its policies. Cloning shares it: all clones see one breaker, one budget,
+/// one bulkhead.
+#[derive(Clone)]
+pub struct Upstream {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all clones share.
+pub(crate) struct Inner {
+    pub(crate) core: outlast_core::upstream::Upstream,
+    pub(crate) clock: Clock,
+    /// The endpoints' names, copied into attempts without counting references.
+    pub(crate) endpoints: Box<[SmolStr]>,
+}
+
+/// What an upstream needs besides its policies.
+#[derive(Clone, Default)]
+pub struct Setup {
+    clock: Clock,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl Setup {
+    /// The clock its calls read. Default [`Clock::Precise`].
+    pub fn clock(mut self, clock: Clock) -> Setup {
+        self.clock = clock;
+        self
+    }
+
+    /// Who hears of its events. Default: nobody.
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Setup {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+}
+
+impl Upstream {
+    /// Builds an upstream with the precise clock and no observer.
+    ///
+    /// # Errors
+    /// The first setting that cannot work, with the edit that mends it.
+    pub fn new(config: Config) -> Result<Upstream, ConfigError> {
+        Upstream::with(config, Setup::default())
+    }
+
+    /// Builds an upstream.
+    ///
+    /// # Errors
+    /// The first setting that cannot work, with the edit that mends it.
+    pub fn with(config: Config, setup: Setup) -> Result<Upstream, ConfigError> {
+        let seed = Seed::draw().call;
+        let core = match setup.observer {
+            None => outlast_core::upstream::Upstream::new(config, seed)?,
+            Some(observer) => outlast_core::upstream::Upstream::observed(config, seed, observer)?,
+        };
+        let name = |number| {
+            core.endpoint(number)
+                .expect("it counts its endpoints")
+                .into()
+        };
+        let endpoints = (0..core.endpoints().get()).map(name).collect();
+        Ok(Upstream {
+            inner: Arc::new(Inner {
+                core,
+                clock: setup.clock,
+                endpoints,
+            }),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.inner.core.name()
+    }
+
+    /// Settings for single calls: their deadline, whether they may be repeated, what their
+    /// results mean.
+    pub fn caller(&self) -> Caller<'_, ByResult> {
+        Caller::new(&self.inner)
+    }
+
+    /// Calls the dependency through all policies. `attempt` makes one attempt, and is called
+    /// again for each further one. `Ok` is a success and `Err` a transient failure; to judge
+    /// otherwise, see [`Upstream::caller`].
+    #[cfg(feature = "tokio")]
+    pub fn call<F, Fut, T, E>(&self, attempt: F) -> crate::Calling<'_, F, Fut, T, E>
+    where
+        F: FnMut(crate::Attempt) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        self.caller().call(attempt)
+    }
+
+    /// As [`Upstream::call`], on the current thread. It cannot cut an attempt that runs too long
+    /// nor hedge it; give the dependency's client [`Attempt::remaining`](crate::Attempt::remaining)
+    /// as its timeout, or use [`Upstream::pool`].
+    ///
+    /// # Errors
+    /// A policy's rejection, or the error of the last attempt.
+    pub fn call_blocking<F, T, E>(&self, attempt: F) -> Result<T, Error<E>>
+    where
+        F: FnMut(crate::Attempt) -> Result<T, E>,
+    {
+        self.caller().call_blocking(attempt)
+    }
+
+    /// A snapshot for people and metrics.
+    pub fn stats(&self) -> Stats {
+        self.inner.core.stats(self.inner.clock.now())
+    }
+
+    /// Takes the breaker of an endpoint by hand, or gives it back. `false` if there is no such
+    /// endpoint, or no breaker is configured.
+    pub fn force_breaker(&self, endpoint: &str, manual: Manual) -> bool {
+        let core = &self.inner.core;
+        let named = |&number: &usize| core.endpoint(number) == Some(endpoint);
+        let breaker = (0..core.endpoints().get())
+            .find(named)
+            .and_then(|at| core.breaker(at));
+        if let Some(breaker) = breaker {
+            breaker.force(manual, self.inner.clock.now());
+        }
+        breaker.is_some()
+    }
+
+    /// Switches the configured faults on or off.
+    pub fn inject_faults(&self, on: bool) {
+        self.inner.core.inject_faults(on);
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("name", &self.core.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup")
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An upstream as the machine of a call that owns it holds it.
+#[cfg(feature = "tokio")]
+pub(crate) struct Held(pub(crate) Upstream);
+
+#[cfg(feature = "tokio")]
+impl Deref for Held {
+    type Target = outlast_core::upstream::Upstream;
+
+    fn deref(&self) -> &outlast_core::upstream::Upstream {
+        &self.0.inner.core
+    }
+}
