@@ -101,7 +101,7 @@ impl Backoff {
         self
     }
 
-    /// The cap; also the longest hint of a dependency (Retry-After) that is waited for.
+    /// The cap; [`Duration::MAX`] for none.
     pub const fn cap(&self) -> Duration {
         self.max
     }

@@ -18,8 +18,9 @@
 //! ends at exactly 30 s.
 //!
 //! While closed it costs one atomic load to admit and one striped compare-and-swap to record (two
-//! loads with the consecutive rule alone). The lock is taken only to change the state, or in
-//! half-open, which is rare by nature. It does not classify results and does not retry.
+//! with a rule about slow calls, two loads with the consecutive rule alone). The lock is taken
+//! only to change the state, or in half-open, which is rare by nature. It does not classify
+//! results and does not retry.
 
 mod config;
 mod count;
@@ -134,7 +135,7 @@ impl Breaker {
     /// stays open until somebody asks to pass.
     pub fn state(&self, now: Time) -> State {
         match Word(self.word.load(Ordering::Acquire)).read() {
-            Reading::HalfOpen => self.change(now, |machine| machine.apply(Input::Look, now)),
+            Reading::HalfOpen => self.change(now, |_| ()),
             Reading::Closed(_) | Reading::Open(_) | Reading::HeldOpen | Reading::Disabled => {}
         }
         lock(&self.machine).state()
@@ -222,37 +223,42 @@ impl Breaker {
         })
     }
 
-    /// Runs `step` under the lock, publishes the state it left, and tells the listener.
+    /// Expires trials and runs `step` under the lock, publishes the state they left, and tells the
+    /// listener of every change: a trial may expire, and the same question start the next.
     fn change<T>(&self, now: Time, step: impl FnOnce(&mut Machine) -> T) -> T {
         let mut machine = lock(&self.machine);
-        let before = (machine.generation, machine.state());
+        let generation = machine.generation;
+        let before = machine.state();
+        let expired = machine.expire_trials(now);
+        let between = machine.state();
+        let expiry = expired.and_then(|at| change_between(before, &machine, at));
         let answer = step(&mut machine);
-        let after = machine.state();
-        let changed = machine.generation != before.0;
-        let tally = match &machine.phase {
-            Phase::Open { tally, .. } | Phase::HalfOpen { tally, .. } => *tally,
-            Phase::Closed | Phase::HeldOpen | Phase::HeldClosed | Phase::Disabled => {
-                Tally::default()
-            }
-        };
-        if changed {
+        let change = change_between(between, &machine, now);
+        if machine.generation != generation {
             self.counter.restart(machine.generation);
             self.word.store(Word::of(&machine).0, Ordering::Release);
         }
         drop(machine);
-        if let Some(listener) = &self.listener
-            && changed
-            && before.1 != after
-        {
-            listener(Change {
-                from: before.1,
-                to: after,
-                tally,
-                at: now,
-            });
+        if let Some(listener) = &self.listener {
+            [expiry, change].into_iter().flatten().for_each(listener);
         }
         answer
     }
+}
+
+/// What there is to tell of a machine that showed `from` before.
+fn change_between(from: State, machine: &Machine, at: Time) -> Option<Change> {
+    let to = machine.state();
+    let tally = match &machine.phase {
+        Phase::Open { tally, .. } | Phase::HalfOpen { tally, .. } => *tally,
+        Phase::Closed | Phase::HeldOpen | Phase::HeldClosed | Phase::Disabled => Tally::default(),
+    };
+    (from != to).then_some(Change {
+        from,
+        to,
+        tally,
+        at,
+    })
 }
 
 impl fmt::Debug for Breaker {
@@ -385,3 +391,7 @@ impl Word {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

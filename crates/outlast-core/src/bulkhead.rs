@@ -212,6 +212,11 @@ impl Bulkhead {
         }
     }
 
+    /// A seat that is free now, for an attempt that nobody misses if there is none.
+    pub(crate) fn spare_seat(&self) -> Option<Seat> {
+        self.take()
+    }
+
     fn take(&self) -> Option<Seat> {
         let mut word = Word(self.hot.0.word.load(Ordering::Relaxed));
         while word.waiting() == 0 && self.has_room(word) {
@@ -451,5 +456,6 @@ impl Word {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

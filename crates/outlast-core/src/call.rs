@@ -113,6 +113,8 @@ pub struct Call<U: Deref<Target = Upstream>> {
     now: Time,
     /// The end of the call; never, if the deadline policy is in shadow mode.
     deadline: Time,
+    /// Whether that is the caller's own end, and not the upstream's limit on calls.
+    deadline_is_callers: bool,
     /// The end that a deadline policy in shadow mode would have set.
     shadow_deadline: Time,
     phase: Phase,
@@ -163,6 +165,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     pub fn new(upstream: U, request: Request, now: Time) -> Call<U> {
         let limits = &upstream.config.deadline;
         let end = limits.of_call(request.deadline, now);
+        let deadline_is_callers = !limits.limits_call_to(end, now);
         let (deadline, shadow_deadline) = if limits.is_enforced() {
             (end, Time::MAX)
         } else {
@@ -174,6 +177,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             rng: Rng::new(request.seed),
             now,
             deadline,
+            deadline_is_callers,
             shadow_deadline,
             phase: Phase::Arrived,
             live: [const { None }; MAX_LIVE],
@@ -323,11 +327,14 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             Pace::Keyed(keyed) => keyed.admit(self.request.key, self.now),
         };
         let enforced = self.upstream.config.rate_is_enforced();
-        let ruled = admitted.or_else(|rejection| {
-            self.upstream
+        let ruled = match admitted {
+            Ok(_) if !enforced => Ok(Duration::ZERO),
+            Ok(wait) => Ok(wait),
+            Err(rejection) => self
+                .upstream
                 .rule(enforced, rejection)
-                .map(|()| Duration::ZERO)
-        });
+                .map(|()| Duration::ZERO),
+        };
         match ruled {
             Ok(Duration::ZERO) => self.ready(Kind::First),
             Ok(wait) if self.now + wait < self.deadline => {
@@ -394,17 +401,21 @@ impl<U: Deref<Target = Upstream>> Call<U> {
 
     /// Ends the call with a rejection: the result of the last attempt, if there is one.
     fn reject(&mut self, rejection: Rejection) -> Option<Step> {
+        let cut = self.last_cut.filter(|_| self.last_result.is_none());
+        let rejection = match cut {
+            Some(cut) => Rejection {
+                retry_after: rejection.retry_after,
+                ..cut
+            },
+            None => rejection,
+        };
         self.upstream.note_rejected(rejection);
-        self.end(match (self.last_result, self.last_cut) {
-            (Some(id), _) => Step::Done {
+        self.end(match self.last_result {
+            Some(id) => Step::Done {
                 id,
                 stop: Some(rejection),
             },
-            (None, Some(cut)) => Step::Reject(Rejection {
-                retry_after: rejection.retry_after,
-                ..cut
-            }),
-            (None, None) => Step::Reject(rejection),
+            None => Step::Reject(rejection),
         });
         None
     }

@@ -8,8 +8,8 @@
 //! the deadline: the last tenth is there for a fallback to answer in, and when an attempt was cut
 //! at that share no other is begun. No attempt starts with nothing remaining.
 //!
-//! An attempt that was cut because the *caller's* deadline was short says nothing about the
-//! dependency, unless it already was slow by the breaker's own measure: impatient callers must
+//! An attempt that was cut because the *caller's* deadline, not the upstream's own limits, was
+//! short says nothing about the dependency, unless it already was slow by the breaker's own measure: impatient callers must
 //! not open a breaker that others share.
 
 use std::time::Duration;
@@ -67,7 +67,8 @@ impl Config {
         self.enforce
     }
 
-    /// The end of a call that starts at `now` and whose caller waits until `caller`.
+    /// The end of a call that starts at `now` and whose caller waits until `caller`. If both end
+    /// alike, it is the upstream's own.
     pub(crate) fn of_call(&self, caller: Time, now: Time) -> Time {
         match self.call {
             Some(limit) => caller.min(now + limit),
@@ -75,37 +76,51 @@ impl Config {
         }
     }
 
+    /// Whether a call that starts at `now` would end at `end` without its caller's deadline, too.
+    pub(crate) fn limits_call_to(&self, end: Time, now: Time) -> bool {
+        self.call.is_some_and(|limit| now + limit == end)
+    }
+
     /// The end of an attempt that starts at `now`.
     pub(crate) fn of_attempt(&self, deadline: Time, now: Time) -> Cut {
         let configured = now + self.attempt;
+        let timeout = self
+            .call
+            .map_or(self.attempt, |call| call.min(self.attempt));
         if deadline == Time::MAX {
             return Cut {
                 at: configured,
-                by_caller: false,
-                timeout: self.attempt,
+                at_share: false,
+                timeout,
             };
         }
         let remaining = nanos(deadline.since(now));
         let share = now + Duration::from_nanos(remaining - remaining / 10);
         Cut {
             at: configured.min(share),
-            by_caller: share < configured,
-            timeout: self.attempt,
+            at_share: share < configured,
+            timeout,
         }
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let most = "must be longer than zero; leave it out for no limit";
         ensure(self.call != Some(Duration::ZERO), "deadline.call", most)?;
-        ensure(!self.attempt.is_zero(), "deadline.attempt", most)
+        ensure(
+            !self.attempt.is_zero(),
+            "deadline.attempt",
+            "must be longer than zero",
+        )
     }
 }
 
-/// When an attempt is cut, and whose wish that is.
+/// When an attempt is cut, and why.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cut {
     pub(crate) at: Time,
-    pub(crate) by_caller: bool,
+    /// At its share of the call's time, not by the timeout of attempts.
+    pub(crate) at_share: bool,
+    /// The longest that the upstream itself gives an attempt.
     pub(crate) timeout: Duration,
 }
 
@@ -117,9 +132,9 @@ mod tests {
 
     #[test]
     fn an_attempt_gets_the_least_of_both_limits() {
-        let check = |deadline: Time, attempt: Duration, at: u64, by_caller: bool| {
+        let check = |deadline: Time, attempt: Duration, at: u64, at_share: bool| {
             let cut = Config::attempt_only(attempt).of_attempt(deadline, Time::from_millis(1000));
-            assert_eq!((cut.at, cut.by_caller), (Time::from_millis(at), by_caller));
+            assert_eq!((cut.at, cut.at_share), (Time::from_millis(at), at_share));
         };
         check(Time::MAX, 2 * SECOND, 3_000, false);
         check(Time::from_millis(11_000), 2 * SECOND, 3_000, false);

@@ -4,6 +4,7 @@
 //! observer runs on the thread of the call, outside of every lock; it should count or log, and
 //! return.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::breaker::Change;
@@ -68,4 +69,10 @@ pub enum Event<'a> {
 pub trait Observer: Send + Sync {
     /// Something happened to `upstream`.
     fn event(&self, upstream: &str, event: &Event<'_>);
+}
+
+impl<O: Observer + ?Sized> Observer for Arc<O> {
+    fn event(&self, upstream: &str, event: &Event<'_>) {
+        (**self).event(upstream, event);
+    }
 }

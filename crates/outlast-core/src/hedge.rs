@@ -41,7 +41,7 @@ enum After {
 }
 
 impl Config {
-    /// Hedges after a fixed time.
+    /// Hedges after a fixed time, at most 24 h.
     pub fn after(delay: Duration) -> Config {
         Config {
             after: After::Fixed(delay),

@@ -24,3 +24,6 @@ mod sync;
 pub mod time;
 pub mod upstream;
 pub mod window;
+
+#[cfg(all(test, loom))]
+mod loom_tests;

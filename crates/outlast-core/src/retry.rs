@@ -8,8 +8,8 @@
 //! - every extra attempt is drawn from the upstream's budget *before* the wait, so nobody sleeps
 //!   for an attempt that will not be made;
 //! - a wait that would cross the deadline is not slept: the call ends at once;
-//! - a dependency's own hint replaces the computed wait exactly, and a hint beyond the backoff's
-//!   cap ends the call with that hint;
+//! - a dependency's own hint replaces the computed wait exactly, and one that is longer than
+//!   allowed ends the call with that hint;
 //! - an open breaker ends the retrying; it is not waited for.
 
 use std::time::Duration;
@@ -22,6 +22,7 @@ use crate::config::{ConfigError, ensure};
 pub struct Config {
     attempts: u32,
     backoff: Backoff,
+    longest_hint: Option<Duration>,
     enforce: bool,
 }
 
@@ -31,6 +32,7 @@ impl Default for Config {
         Config {
             attempts: 3,
             backoff: Backoff::exponential(Duration::from_millis(50)).max(Duration::from_secs(5)),
+            longest_hint: None,
             enforce: true,
         }
     }
@@ -45,10 +47,17 @@ impl Config {
         }
     }
 
-    /// The waits between attempts. Its cap is also the longest Retry-After that is waited for.
+    /// The waits between attempts.
     /// Default: exponential from 50 ms with full jitter, capped at 5 s.
     pub fn backoff(mut self, backoff: impl Into<Backoff>) -> Config {
         self.backoff = backoff.into();
+        self
+    }
+
+    /// The longest hint of a dependency (Retry-After) that is waited for; a longer one ends the
+    /// call at once. Default: the backoff's cap, or 30 s if it has none.
+    pub fn longest_hint(mut self, hint: Duration) -> Config {
+        self.longest_hint = Some(hint);
         self
     }
 
@@ -60,6 +69,16 @@ impl Config {
 
     pub(crate) fn limit(&self) -> u32 {
         self.attempts
+    }
+
+    pub(crate) fn longest_hint_waited_for(&self) -> Duration {
+        let cap = self.backoff.cap();
+        let default = if cap == Duration::MAX {
+            UNCAPPED_HINT
+        } else {
+            cap
+        };
+        self.longest_hint.unwrap_or(default)
     }
 
     pub(crate) fn waits(&self) -> &Backoff {
@@ -79,3 +98,6 @@ impl Config {
         )
     }
 }
+
+/// Nobody waits longer for an answer than for a default attempt.
+const UNCAPPED_HINT: Duration = Duration::from_secs(30);

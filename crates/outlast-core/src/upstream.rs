@@ -46,6 +46,10 @@ pub struct Upstream {
 }
 
 /// The rate limit: none, one for all, or one per key.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one per upstream, on the path of every call"
+)]
 pub(crate) enum Pace {
     Free,
     Shared(Rate),
@@ -102,7 +106,7 @@ impl Upstream {
         observer: Option<Arc<dyn Observer>>,
     ) -> Result<Upstream, ConfigError> {
         config.check()?;
-        let endpoint = |(at, name): (usize, &Box<str>)| {
+        let endpoint = |at: usize, name: &str| {
             let breaker = match &config.breaker {
                 None => None,
                 Some(breaker) => {
@@ -111,7 +115,7 @@ impl Upstream {
                 }
             };
             Ok(Endpoint {
-                name: name.clone(),
+                name: name.into(),
                 breaker,
                 paused_until: AtomicU64::new(0),
                 outcomes: Outcomes::default(),
@@ -122,7 +126,7 @@ impl Upstream {
                 .endpoints
                 .iter()
                 .enumerate()
-                .map(endpoint)
+                .map(|(at, name)| endpoint(at, name))
                 .collect::<Result<_, _>>()?,
             budget: config.budget.map(Budget::new).transpose()?,
             bulkhead: config.bulkhead.map(Bulkhead::new).transpose()?,

@@ -19,8 +19,8 @@ use crate::ending::{Ending, Latest};
 use crate::upstream::Inner;
 
 /// Walks one call through its machine.
-pub(crate) fn run<'a, T, E>(
-    inner: &'a Inner,
+pub(crate) fn run<T, E>(
+    inner: &Inner,
     options: &Options,
     classify: &impl Classify<Result<T, E>>,
     attempt: &mut impl FnMut(Attempt) -> Result<T, E>,

@@ -14,6 +14,7 @@ use crate::clock::time_of;
 use crate::deadline::current_time;
 use crate::error::Error;
 use crate::seed::{IdempotencyKey, Seed};
+use crate::stale::{Answer, Stale};
 use crate::upstream::Inner;
 
 /// An upstream with settings for the calls made through it. Cheap to make, cheap to clone.
@@ -181,5 +182,29 @@ impl<'a, C> Caller<'a, C> {
             Some(why) if self.inner.core.falls_back(why) => ending.replace(fallback(why)),
             _ => ending.result,
         }
+    }
+
+    /// As [`Caller::call_blocking`]; remembers good answers in `cache` under `key`, and answers
+    /// with the last one when the call ends without an answer, if it is not too old.
+    ///
+    /// # Errors
+    /// As [`Caller::call_blocking`], when nothing is remembered.
+    pub fn call_blocking_or_stale<F, T, E, K>(
+        self,
+        mut attempt: F,
+        cache: &Stale<K, T>,
+        key: K,
+    ) -> Result<Answer<T>, Error<E>>
+    where
+        F: FnMut(crate::Attempt) -> Result<T, E>,
+        C: Classify<Result<T, E>>,
+        K: Hash + Eq,
+        T: Clone,
+    {
+        if let Some((value, age)) = cache.fresh(&key, self.inner.clock.now()) {
+            return Ok(Answer::Cached { value, age });
+        }
+        let ending = blocking::run(self.inner, &self.options, &self.classify, &mut attempt);
+        ending.or_stale(self.inner, cache, key)
     }
 }

@@ -12,7 +12,7 @@ use crate::caller::Options;
 use crate::classify::{ByResult, Classify};
 use crate::error::Error;
 use crate::run::{Run, Start};
-use crate::stale::Stale;
+use crate::stale::{Answer, Stale};
 use crate::upstream::Inner;
 
 pin_project! {
@@ -67,7 +67,8 @@ where
     }
 
     /// Remembers good answers in `cache` under `key`, and answers with the last one when the call
-    /// ends without an answer, if it is not too old. A stale answer says so, and why.
+    /// ends without an answer, if it is not too old. A stale answer says so, and why. If the cache
+    /// has an answer that is [fresh enough](Stale::fresh_for), the call is not made.
     ///
     /// # Errors
     /// For what the fallback does not cover, and when nothing is remembered.
@@ -77,20 +78,10 @@ where
         T: Clone,
     {
         let inner = self.inner;
-        let ending = self.run.await;
-        let now = inner.clock.now();
-        match ending.why {
-            Some(why) => match cache.recall(&key, now) {
-                Some((value, age)) if inner.core.falls_back(why) => {
-                    Ok(Answer::Stale { value, age, why })
-                }
-                _ => ending.result.map(Answer::Fresh),
-            },
-            None => ending.result.map(|value| {
-                cache.remember(key, value.clone(), now);
-                Answer::Fresh(value)
-            }),
+        if let Some((value, age)) = cache.fresh(&key, inner.clock.now()) {
+            return Ok(Answer::Cached { value, age });
         }
+        self.run.await.or_stale(inner, cache, key)
     }
 }
 
@@ -104,31 +95,6 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Error<E>>> {
         self.project().run.poll(cx).map(|ending| ending.result)
-    }
-}
-
-/// An answer, and whether it is the dependency's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer<T> {
-    /// The dependency answered.
-    Fresh(T),
-    /// The dependency did not answer; this is what it said before.
-    Stale {
-        /// The remembered answer.
-        value: T,
-        /// How old it is.
-        age: std::time::Duration,
-        /// Why the dependency was not asked, or did not answer.
-        why: Why,
-    },
-}
-
-impl<T> Answer<T> {
-    /// The answer, whatever its age.
-    pub fn into_value(self) -> T {
-        match self {
-            Answer::Fresh(value) | Answer::Stale { value, .. } => value,
-        }
     }
 }
 

@@ -33,8 +33,9 @@ impl Clock {
     }
 }
 
-/// The instant of a time; `None` if it lies beyond what the platform can express ("never").
-pub(crate) fn instant_of(time: Time) -> Option<Instant> {
+/// The instant of a time in events and statistics; `None` if it lies beyond what the platform can
+/// express ("never").
+pub fn instant_of(time: Time) -> Option<Instant> {
     EPOCH
         .instant
         .checked_add(Duration::from_nanos(time.as_nanos()))

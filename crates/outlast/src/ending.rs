@@ -1,11 +1,15 @@
 //! From the machine's last step to what the caller gets.
 
+use std::hash::Hash;
+
 use outlast_core::call::AttemptId;
 use outlast_core::fallback::Why;
 use outlast_core::outcome::Outcome;
 use outlast_core::reject::Rejection;
 
 use crate::error::Error;
+use crate::stale::{Answer, Stale};
+use crate::upstream::Inner;
 
 /// How a call ended: what to return, and why a fallback might answer instead.
 pub(crate) struct Ending<T, E> {
@@ -50,6 +54,32 @@ impl<T, E> Ending<T, E> {
         Ending {
             result,
             why: (latest.outcome != Outcome::Success).then_some(why),
+        }
+    }
+
+    /// Remembers a good answer, or recalls the last one instead of this.
+    pub(crate) fn or_stale<K>(
+        self,
+        inner: &Inner,
+        cache: &Stale<K, T>,
+        key: K,
+    ) -> Result<Answer<T>, Error<E>>
+    where
+        K: Hash + Eq,
+        T: Clone,
+    {
+        let now = inner.clock.now();
+        let Some(why) = self.why else {
+            return self.result.map(|value| {
+                cache.remember(key, value.clone(), now);
+                Answer::Fresh(value)
+            });
+        };
+        match cache.recall(&key, now) {
+            Some((value, age)) if inner.core.falls_back(why) => {
+                Ok(Answer::Stale { value, age, why })
+            }
+            _ => self.result.map(Answer::Fresh),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! `poll_ready` polls the inner service only. Admission happens when the call is made, on the
 //! state that all clones share, so no permit is ever parked in an idle clone, any clone may be
-//! called, and a timeout covers the wait in the queue. The service that was polled ready is the
+//! called, and a call's deadline covers its wait in the queue. The service that was polled ready is the
 //! one that makes the first attempt; further attempts make their own clone ready.
 
 use std::mem;

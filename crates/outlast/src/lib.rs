@@ -40,9 +40,9 @@ pub use self::bulkhead::Bulkhead;
 pub use attempt::Attempt;
 pub use caller::Caller;
 #[cfg(feature = "tokio")]
-pub use calling::{Answer, Calling};
+pub use calling::Calling;
 pub use classify::{ByResult, Classify};
-pub use clock::Clock;
+pub use clock::{Clock, instant_of};
 pub use error::Error;
 #[cfg(feature = "tower")]
 pub use layer::{Cloned, Layer, Once, Protected, Protecting, Repeat};
@@ -57,5 +57,5 @@ pub use pool::{Pool, PoolCall};
 pub use seed::IdempotencyKey;
 #[cfg(feature = "tokio")]
 pub use shield::{Shield, StillRunning};
-pub use stale::Stale;
+pub use stale::{Answer, Stale};
 pub use upstream::{Setup, Upstream};

@@ -78,6 +78,10 @@ pin_project! {
 }
 
 /// How far the call has come.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives in the future; a box would allocate"
+)]
 enum Progress<U: Deref<Target = outlast_core::upstream::Upstream>> {
     /// Futures do nothing until they are polled.
     New {

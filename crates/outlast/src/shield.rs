@@ -49,7 +49,6 @@ impl Shield {
     ///
     /// # Errors
     /// What is still running then.
-    #[expect(clippy::disallowed_methods, reason = "shutdown is bounded by time")]
     pub async fn drain(&self, within: Duration) -> Result<(), StillRunning> {
         self.running.close();
         let ended = tokio::time::timeout(within, self.running.wait()).await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lru::LruCache;
 use outlast_core::config::ConfigError;
+use outlast_core::fallback::Why;
 use outlast_core::time::Time;
 
 /// A bounded cache of answers with a maximum age. When it is full, the answer that was least
@@ -15,6 +16,7 @@ use outlast_core::time::Time;
 pub struct Stale<K: Hash + Eq, T> {
     answers: Mutex<LruCache<K, (T, Time)>>,
     max_age: Duration,
+    fresh: Duration,
 }
 
 impl<K: Hash + Eq, T: Clone> Stale<K, T> {
@@ -32,10 +34,19 @@ impl<K: Hash + Eq, T: Clone> Stale<K, T> {
                 "must be longer than zero",
             ));
         }
+        let answers = Mutex::new(LruCache::new(entries));
         Ok(Stale {
-            answers: Mutex::new(LruCache::new(entries)),
+            answers,
             max_age,
+            fresh: Duration::ZERO,
         })
+    }
+
+    /// An answer younger than this is given out without asking the dependency. Default zero: every
+    /// call asks.
+    pub fn fresh_for(mut self, age: Duration) -> Stale<K, T> {
+        self.fresh = age;
+        self
     }
 
     /// How many answers it holds.
@@ -52,6 +63,14 @@ impl<K: Hash + Eq, T: Clone> Stale<K, T> {
         self.lock().put(key, (answer, now));
     }
 
+    /// The answer to `key` and its age, if it is so young that nobody needs to be asked.
+    pub(crate) fn fresh(&self, key: &K, now: Time) -> Option<(T, Duration)> {
+        if self.fresh.is_zero() {
+            return None;
+        }
+        self.recall(key, now).filter(|&(_, age)| age < self.fresh)
+    }
+
     /// The answer to `key` and its age, if it is not too old.
     pub(crate) fn recall(&self, key: &K, now: Time) -> Option<(T, Duration)> {
         let mut answers = self.lock();
@@ -66,6 +85,40 @@ impl<K: Hash + Eq, T: Clone> Stale<K, T> {
 
     fn lock(&self) -> MutexGuard<'_, LruCache<K, (T, Time)>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An answer, and whether it is the dependency's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer<T> {
+    /// The dependency answered.
+    Fresh(T),
+    /// The dependency was not asked: its last answer is still fresh enough.
+    Cached {
+        /// The remembered answer.
+        value: T,
+        /// How old it is.
+        age: Duration,
+    },
+    /// The dependency did not answer; this is what it said before.
+    Stale {
+        /// The remembered answer.
+        value: T,
+        /// How old it is.
+        age: Duration,
+        /// Why the dependency was not asked, or did not answer.
+        why: Why,
+    },
+}
+
+impl<T> Answer<T> {
+    /// The answer, whatever its age.
+    pub fn into_value(self) -> T {
+        match self {
+            Answer::Fresh(value) | Answer::Cached { value, .. } | Answer::Stale { value, .. } => {
+                value
+            }
+        }
     }
 }
 

@@ -117,8 +117,9 @@ impl Config {
         self
     }
 
-    /// How long it stays open, growing with every trial that fails. Default: 30 s, constant. A
-    /// [`Duration`] converts into a constant one.
+    /// How long it stays open, growing with every half-open phase that fails. Default: 30 s,
+    /// constant; a [`Duration`] converts into a constant one. From 1 ms to 24 h with any jitter, so
+    /// one that grows needs a `max`.
     pub fn cooldown(mut self, cooldown: impl Into<Backoff>) -> Config {
         self.cooldown = cooldown.into();
         self
@@ -144,7 +145,7 @@ impl Config {
     }
 
     /// A trial without a result is judged failed after this time, so that a hung one cannot keep
-    /// the breaker half-open for ever. Default 30 s, at most a day.
+    /// the breaker half-open for ever. Default 30 s, 10 ms to 24 h.
     pub fn lease(mut self, lease: Duration) -> Config {
         self.lease = lease;
         self
@@ -176,11 +177,18 @@ impl Config {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         self.window.check()?;
         self.cooldown.check()?;
-        let limits = [self.consecutive, self.failures, Some(self.min_calls)];
+        let at_least_one = "must be at least 1";
         ensure(
-            limits.into_iter().flatten().all(|limit| limit > 0),
+            self.consecutive != Some(0),
+            "breaker.consecutive",
+            at_least_one,
+        )?;
+        ensure(self.min_calls > 0, "breaker.min_calls", at_least_one)?;
+        ensure(
+            self.failures
+                .is_none_or(|failures| (1..=100_000).contains(&failures)),
             "breaker.failures",
-            "and breaker.consecutive and breaker.min_calls must be at least 1",
+            "must lie between 1 and 100,000",
         )?;
         let ratios = [self.failure_ratio, self.slow.map(|(_, ratio)| ratio)];
         let has_ratio = ratios.iter().any(Option::is_some);
@@ -216,9 +224,10 @@ impl Config {
             "must stay within 24 h (set its max); to keep it open longer, force it open",
         )?;
         ensure(
-            self.cooldown.delay(0, Duration::ZERO, 0.5) >= Duration::from_millis(1),
+            self.cooldown.delay(0, Duration::ZERO, 0.0) >= Duration::from_millis(1),
             "breaker.cooldown",
-            "must be at least 1 ms; without one the breaker never protects anything",
+            "must be at least 1 ms with the luckiest jitter; Jitter::Full goes down to zero, use \
+             Jitter::Proportional",
         )?;
         check_length(self.lease)
             .map_err(|_| ConfigError::new("breaker.lease", "must lie between 10 ms and 24 h"))?;

@@ -22,12 +22,19 @@ pub(super) struct Counter {
 
 /// Where the results go. `bad_until`: while no failure and no slow call is in the window, no
 /// success can complete a rule, and it need not look.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one per breaker; a box would cost every record a pointer"
+)]
 enum Results {
     None,
     Calls(Counted),
     Time {
         all: Timed,
         slow: Option<Timed>,
+        /// The failures alone, for the rule that counts them: a bucket that is full of successes
+        /// would halve them too.
+        failures: Option<Timed>,
         length: u64,
         bad_until: Padded<AtomicU64>,
     },
@@ -41,6 +48,7 @@ impl Counter {
             Window::Time(length) => Results::Time {
                 all: Timed::new(length),
                 slow: config.slow.map(|_| Timed::new(length)),
+                failures: config.failures.map(|_| Timed::new(length)),
                 length: nanos(length),
                 bad_until: Padded(AtomicU64::new(0)),
             },
@@ -74,17 +82,23 @@ impl Counter {
             Results::None => run_is_met.then(Tally::default),
             Results::Calls(window) => {
                 let tally = window.record(generation, failed, slow);
-                (run_is_met || self.is_met(tally)).then_some(tally)
+                let by_failures = self.is_met_by_failures(tally.failed);
+                (run_is_met || by_failures || self.is_met(tally)).then_some(tally)
             }
             Results::Time {
                 all,
                 slow: slow_calls,
+                failures,
                 length,
                 bad_until,
             } => {
                 let in_bucket = all.record(generation, failed, now);
-                if let (Some(slow_calls), true) = (slow_calls, slow) {
-                    slow_calls.record(generation, true, now);
+                if let Some(slow_calls) = slow_calls {
+                    // Also those that are not: both windows have to halve a full bucket alike.
+                    slow_calls.record(generation, slow, now);
+                }
+                if let (Some(failures), true) = (failures, failed) {
+                    failures.record(generation, true, now);
                 }
                 if failed || slow {
                     let until = now.as_nanos().saturating_add(*length);
@@ -97,7 +111,11 @@ impl Counter {
                     return None;
                 }
                 let tally = self.tally(generation, now);
-                (run_is_met || self.is_met(tally)).then_some(tally)
+                let failures = failures
+                    .as_ref()
+                    .map_or(0, |only| only.sum(generation, now).1);
+                (run_is_met || self.is_met_by_failures(failures) || self.is_met(tally))
+                    .then_some(tally)
             }
         }
     }
@@ -137,14 +155,16 @@ impl Counter {
             .unwrap_or(timeout)
     }
 
+    fn is_met_by_failures(&self, failures: u64) -> bool {
+        self.failures
+            .is_some_and(|limit| failures >= u64::from(limit))
+    }
+
     fn is_met(&self, tally: Tally) -> bool {
         let enough = tally.total >= self.min_calls;
         let ratio = |limit: Ratio, part| enough && limit.reached_by(part, tally.total);
-        self.failures
-            .is_some_and(|limit| tally.failed >= u64::from(limit))
-            || self
-                .failure_ratio
-                .is_some_and(|limit| ratio(limit, tally.failed))
+        self.failure_ratio
+            .is_some_and(|limit| ratio(limit, tally.failed))
             || self.slow.is_some_and(|(_, limit)| ratio(limit, tally.slow))
     }
 

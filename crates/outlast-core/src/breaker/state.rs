@@ -61,8 +61,6 @@ pub(super) enum Input {
     Trip(Tally),
     /// Somebody wants to pass.
     Ask,
-    /// Somebody looks at the state.
-    Look,
     /// A trial has a result.
     TrialEnded { trial: u64, healthy: bool },
     /// A trial ended without one; its place is free again.
@@ -129,9 +127,9 @@ impl Machine {
         }
     }
 
-    /// Applies one input. Every transition starts a generation.
+    /// Applies one input to a machine whose trials have been [expired](Machine::expire_trials) at
+    /// `now`. Every transition starts a generation.
     pub(super) fn apply(&mut self, input: Input, now: Time) {
-        self.expire_trials(now);
         let next = match (&mut self.phase, input) {
             (_, Input::Manual(manual)) => Some(self.manual(manual)),
 
@@ -177,11 +175,7 @@ impl Machine {
                 | Phase::HeldOpen
                 | Phase::HeldClosed
                 | Phase::Disabled,
-                Input::Ask
-                | Input::Look
-                | Input::Trip(_)
-                | Input::TrialEnded { .. }
-                | Input::TrialReturned(_),
+                Input::Ask | Input::Trip(_) | Input::TrialEnded { .. } | Input::TrialReturned(_),
             ) => None,
         };
         if let Some(phase) = next {
@@ -189,23 +183,26 @@ impl Machine {
         }
     }
 
-    /// A trial whose lease has ended has failed, at the end of its lease.
-    fn expire_trials(&mut self, now: Time) {
+    /// A trial whose lease has ended has failed, at the end of its lease. When that was, if it
+    /// opened the breaker.
+    pub(super) fn expire_trials(&mut self, now: Time) -> Option<Time> {
         let Phase::HalfOpen {
             trials,
             streak,
             tally,
         } = &mut self.phase
         else {
-            return;
+            return None;
         };
         let (streak, tally) = (*streak, *tally);
         while let Some(ended) = trials.expire_one(now) {
             if let TrialsSay::Open = trials.verdict(&self.config) {
                 let phase = self.open(Some(streak), tally, ended);
-                return self.enter(phase);
+                self.enter(phase);
+                return Some(ended);
             }
         }
+        None
     }
 
     fn enter(&mut self, phase: Phase) {

@@ -150,9 +150,13 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             return;
         };
         self.cancels[at] = Some(live.id);
-        if live.cut.by_caller {
+        if live.cut.at_share {
             self.last_cut = Some(Rejection::new(Reason::Deadline));
-            self.settle_cancelled(live);
+            if self.deadline_is_callers {
+                self.settle_cancelled(live);
+            } else {
+                self.settle(live, Outcome::Transient, true);
+            }
             self.end_without_time();
         } else {
             self.last_cut = Some(Rejection::new(Reason::Timeout));
@@ -161,7 +165,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         }
     }
 
-    /// What the caller's deadline left for attempts is used up; the rest is for a fallback.
+    /// What the deadline left for attempts is used up; the rest is for a fallback.
     fn end_without_time(&mut self) {
         if self.live.iter().all(Option::is_none) {
             self.reject(Rejection::new(Reason::Deadline));
@@ -173,6 +177,9 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         let upstream = &*self.upstream;
         let endpoint = &upstream.endpoints[live.endpoint];
         let took = self.now.since(live.started);
+        if self.now >= live.cut.at && !upstream.config.deadline.is_enforced() {
+            upstream.note_shadow(Rejection::new(Reason::Timeout));
+        }
         if let (Some(breaker), Some(permit)) = (&endpoint.breaker, live.permit) {
             breaker.record(permit, outcome, took, self.now);
         }
@@ -262,13 +269,15 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     /// The endpoint for an attempt: the next one that its breaker lets through. Extra attempts
     /// spare those that asked for a pause; a first one goes there only if no other is left.
     fn choose(&self, kind: Kind) -> Result<Chosen, Rejection> {
-        match (self.search(false), kind) {
-            (Ok(chosen), _) => Ok(chosen),
-            (Err(rejection), Kind::First) if rejection.reason == Reason::Overload => {
-                self.search(true)
-            }
-            (Err(rejection), _) => Err(rejection),
+        match self.search(false) {
+            Err(_) if kind == Kind::First && self.some_endpoint_is_paused() => self.search(true),
+            found => found,
         }
+    }
+
+    fn some_endpoint_is_paused(&self) -> bool {
+        let mut endpoints = self.upstream.endpoints.iter();
+        endpoints.any(|endpoint| endpoint.paused_until() > self.now)
     }
 
     fn search(&self, paused: bool) -> Result<Chosen, Rejection> {
@@ -343,8 +352,13 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         let Some(bulkhead) = &self.upstream.bulkhead else {
             return Ok(None);
         };
+        if kind == Kind::Hedge {
+            // A hedge that finds no seat is not made; nobody was turned away.
+            let seat = bulkhead.spare_seat().ok_or(Rejection::new(Reason::Full))?;
+            return Ok(Some(Admission::Seat(seat)));
+        }
         let enforced = self.upstream.config.bulkhead_is_enforced();
-        if kind != Kind::Hedge && enforced {
+        if enforced {
             return bulkhead.admit(self.now).map(Some);
         }
         match bulkhead.try_admit() {

@@ -39,10 +39,10 @@ impl<U: Deref<Target = Upstream>> Call<U> {
                 };
             }
             Err(Stop::Rejected(rejection)) => _ = self.reject(rejection),
-            Err(Stop::NotWanted) => self.end(match (self.last_result, self.last_cut) {
-                (Some(id), _) => Step::Done { id, stop: None },
-                (None, cut) => Step::Reject(cut.unwrap_or(Rejection::new(Reason::Timeout))),
-            }),
+            Err(Stop::NotWanted) => match (self.last_result, self.last_cut) {
+                (Some(id), _) => self.end(Step::Done { id, stop: None }),
+                (None, cut) => _ = self.reject(cut.expect("an attempt without a result was cut")),
+            },
         }
     }
 
@@ -60,8 +60,20 @@ impl<U: Deref<Target = Upstream>> Call<U> {
 
     /// The next attempt and the wait before it; paid for.
     fn plan(&mut self) -> Result<(Kind, Duration), Stop> {
-        let limit = self.upstream.config.attempts();
+        let config = &self.upstream.config;
+        let limit = config.attempts();
         if limit <= 1 {
+            return Err(Stop::NotWanted);
+        }
+        if !config.extra_attempts_are_enforced() {
+            if self.request.repeatable && self.tries < limit {
+                let is_ordered = config.failover.is_some();
+                self.note_shadow_start(if is_ordered {
+                    Kind::Failover
+                } else {
+                    Kind::Retry
+                });
+            }
             return Err(Stop::NotWanted);
         }
         let pause = self.shortest_pause();
@@ -118,7 +130,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         if self.upstream.config.failover.is_some() {
             self.cursor = 0;
         }
-        if pause > retry.waits().cap() {
+        if pause > retry.longest_hint_waited_for() {
             return Err(Stop::Rejected(Rejection::after(Reason::Overload, pause)));
         }
         if !pause.is_zero() {

@@ -136,7 +136,8 @@ fn upper_bound(bucket: usize) -> Duration {
     Duration::from_micros(micros)
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use proptest::prelude::*;
 

@@ -86,7 +86,8 @@ impl Keyed {
 /// Eight places fill two cache lines and make it unlikely that busy keys crowd one set.
 const WAYS: usize = 8;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -128,6 +128,12 @@ impl Config {
         self.retry.is_some() || self.hedge.is_some() || self.failover.is_some()
     }
 
+    /// Whether anything but hedges may really make an extra attempt.
+    pub(crate) fn extra_attempts_are_enforced(&self) -> bool {
+        self.retry.is_some_and(|retry| retry.is_enforced())
+            || self.failover.is_some_and(|failover| failover.is_enforced())
+    }
+
     pub(crate) fn breaker_is_enforced(&self) -> bool {
         self.breaker
             .as_ref()

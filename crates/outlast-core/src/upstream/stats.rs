@@ -43,6 +43,11 @@ impl Stats {
         self.would_reject[reason.index()]
     }
 
+    /// The endpoint with this name.
+    pub fn endpoint(&self, name: &str) -> Option<&EndpointStats> {
+        self.endpoints.iter().find(|endpoint| endpoint.name == name)
+    }
+
     /// Attempts that have ended, at all endpoints.
     pub fn attempts(&self) -> u64 {
         self.endpoints.iter().map(EndpointStats::attempts).sum()

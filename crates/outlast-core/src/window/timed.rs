@@ -90,6 +90,9 @@ impl Cell {
     }
 
     /// Where this bucket's content stands, seen from a record with the tag of `fresh`.
+    ///
+    /// Tags go round, so only one that is a little ahead is newer: a racing thread's. One that is
+    /// far ahead is left over from an earlier round.
     fn place(self, fresh: Cell) -> Place {
         if self.0 >> 36 == fresh.0 >> 36 {
             return Place::Same;
@@ -97,11 +100,10 @@ impl Cell {
         if self.total() == 0 {
             return Place::Older;
         }
-        let generations = (self.0 >> 56) as i8;
-        let ahead = generations.wrapping_sub((fresh.0 >> 56) as i8);
-        let newer = match ahead {
-            0 => ticks_ahead(self, fresh) > 0,
-            ahead => ahead > 0,
+        let generations = ((self.0 >> 56) as u8).wrapping_sub((fresh.0 >> 56) as u8);
+        let newer = match ticks_ahead(self, fresh) {
+            0 => (1..=GENERATIONS_AHEAD).contains(&generations),
+            ahead => (1..=BUCKETS as i64).contains(&ahead),
         };
         if newer { Place::Newer } else { Place::Older }
     }
@@ -137,10 +139,14 @@ fn ticks_ahead(a: Cell, b: Cell) -> i64 {
     }
 }
 
+/// More transitions than this never happen between a thread's look at the generation and its
+/// record.
+const GENERATIONS_AHEAD: u8 = 8;
 const TICK_MASK: u64 = (1 << 20) - 1;
 const COUNT_MASK: u64 = (1 << 18) - 1;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::collections::VecDeque;
 

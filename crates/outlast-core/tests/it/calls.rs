@@ -459,3 +459,100 @@ fn a_hundred_calls_cancelled_at_once_do_not() {
     assert_eq!(upstream.breaker(0).unwrap().state(world.now), State::Closed);
     assert_eq!(upstream.stats(world.now).endpoints[0].ignored, 100);
 }
+
+#[test]
+fn an_upstreams_own_limit_on_calls_is_a_timeout_of_the_dependency() {
+    let config = Config::new("db").breaker(breaker::Config::default());
+    let upstream = upstream(config.deadline(deadline::Config::call(1000 * MS)));
+    let mut world = World::new(&upstream, |_| Reply::Hangs);
+    for _ in 0..5 {
+        let ended = world.run_call(request());
+        assert_eq!(ended.step, Step::Reject(Rejection::new(Reason::Deadline)));
+    }
+    assert_eq!(upstream.breaker(0).unwrap().state(world.now), State::Open);
+}
+
+#[test]
+fn the_share_kept_for_a_fallback_is_not_spent_on_further_attempts() {
+    let config = Config::new("db")
+        .retry(constant(10, Duration::ZERO))
+        .budget(None);
+    let upstream = upstream(config.deadline(deadline::Config::call(1000 * MS)));
+    let mut world = World::new(&upstream, |_| Reply::Hangs);
+    assert_eq!(world.run_call(request()).at, Time::from_millis(900));
+    assert_eq!(world.seen.len(), 1);
+}
+
+#[test]
+fn a_rejection_is_counted_under_the_reason_that_the_caller_sees() {
+    let timeout = deadline::Config::attempt_only(100 * MS);
+    for config in [Config::new("db"), Config::new("db").retry(constant(2, MS))] {
+        let upstream = upstream(config.deadline(timeout));
+        let mut world = World::new(&upstream, |_| Reply::Hangs);
+        let ended = world.run_call(request());
+        assert_eq!(ended.step, Step::Reject(Rejection::new(Reason::Timeout)));
+        assert_eq!(upstream.stats(world.now).rejected(Reason::Timeout), 1);
+    }
+}
+
+#[test]
+fn extra_attempts_in_shadow_leave_the_result_as_it_is() {
+    let shadow = constant(3, MS).enforce(false);
+    let two = Config::new("db").endpoint("a").endpoint("b");
+    for config in [
+        Config::new("db").retry(shadow),
+        two.failover(failover::Config::ordered().enforce(false)),
+    ] {
+        let upstream = upstream(config);
+        let mut world = World::new(&upstream, |_| at_once(Outcome::Transient));
+        for repeatable in [true, false] {
+            let ended = world.run_call(request().repeatable(repeatable));
+            assert!(
+                matches!(ended.step, Step::Done { stop: None, .. }),
+                "{ended:?}"
+            );
+        }
+        assert_eq!(upstream.stats(world.now).would_start, 1);
+    }
+}
+
+#[test]
+fn a_deadline_in_shadow_counts_what_it_would_have_cut() {
+    let limits = deadline::Config::call(200 * MS)
+        .attempt(50 * MS)
+        .enforce(false);
+    let upstream = upstream(Config::new("db").deadline(limits));
+    let mut world = World::new(&upstream, |_| Reply::After(100 * MS, Outcome::Success));
+    world.run_call(request());
+    let mut slow = World::new(&upstream, |_| Reply::After(300 * MS, Outcome::Success));
+    slow.run_call(request());
+    let stats = upstream.stats(slow.now);
+    assert_eq!(stats.would_reject(Reason::Timeout), 2);
+    assert_eq!(stats.would_reject(Reason::Deadline), 1);
+}
+
+#[test]
+fn a_hedge_without_a_seat_turns_nobody_away() {
+    let config = Config::new("db").bulkhead(bulkhead::Config::new(1));
+    let upstream = upstream(config.hedge(hedge::Config::after(10 * MS)));
+    let mut world = World::new(&upstream, |_| Reply::After(50 * MS, Outcome::Success));
+    world.run_call(request());
+    let stats = upstream.stats(world.now);
+    assert_eq!((stats.bulkhead.unwrap().rejected, stats.hedges), (0, 0));
+}
+
+#[test]
+fn a_hint_is_waited_for_up_to_half_a_minute_unless_told_otherwise() {
+    let hint = Outcome::Overload {
+        retry_after: Some(31_000 * MS),
+    };
+    for (retry, attempts) in [
+        (constant(2, MS), 1),
+        (constant(2, MS).longest_hint(Duration::from_secs(60)), 2),
+    ] {
+        let upstream = upstream(Config::new("db").retry(retry));
+        let mut world = World::new(&upstream, |_| at_once(hint));
+        world.run_call(request());
+        assert_eq!(world.seen.len(), attempts);
+    }
+}

@@ -1,5 +1,6 @@
 //! The core's public behaviour, under virtual time.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -7,4 +8,7 @@
 )]
 
 mod calls;
+mod laws;
+mod peers;
+mod vectors;
 mod world;

@@ -2,6 +2,7 @@
 
 use metrics::{counter, gauge, histogram};
 use outlast_core::breaker::State;
+use outlast_core::call::Kind;
 use outlast_core::event::{Event, Observer};
 
 /// Counts with the `metrics` facade.
@@ -24,12 +25,13 @@ impl Observer for Metrics {
     fn event(&self, upstream: &str, event: &Event<'_>) {
         let upstream = upstream.to_owned();
         match *event {
+            Event::Started {
+                kind: Kind::First, ..
+            } => {}
             Event::Started { kind, .. } => {
-                if kind != outlast_core::call::Kind::First {
-                    let kind = kind.name();
-                    counter!("outlast_extra_attempts_total", "upstream" => upstream, "kind" => kind)
-                        .increment(1);
-                }
+                let kind = kind.name();
+                counter!("outlast_extra_attempts_total", "upstream" => upstream, "kind" => kind)
+                    .increment(1);
             }
             Event::Ended {
                 endpoint,

@@ -340,6 +340,23 @@ fn blocking_calls_retry_and_fall_back() {
 }
 
 #[test]
+fn blocking_calls_recall_stale_answers() {
+    let users = upstream(Config::new("users"));
+    let cache = Stale::new(1, Duration::from_secs(60)).unwrap();
+    let ask = |answer: Result<u32, &'static str>| {
+        users
+            .caller()
+            .call_blocking_or_stale(|_| answer, &cache, "ann")
+    };
+    assert_eq!(ask(Err("down")), Err(Error::Inner("down")));
+    assert_eq!(ask(Ok(7)), Ok(Answer::Fresh(7)));
+    assert!(matches!(
+        ask(Err("down")),
+        Ok(Answer::Stale { value: 7, .. })
+    ));
+}
+
+#[test]
 fn blocking_callers_queue_for_a_seat() {
     let db = upstream(
         Config::new("db").bulkhead(
