@@ -78,11 +78,12 @@ impl Breaker {
     /// # Errors
     /// While open until the cooldown ends, and in half-open while all trials are taken; the
     /// rejection says when to come back.
+    #[inline]
     pub fn admit(&self, now: Time) -> Result<Permit, Rejection> {
         match Word(self.word.load(Ordering::Acquire)).read() {
             Reading::Closed(generation) => Ok(Permit {
                 generation,
-                kind: Kind::Counted,
+                trial: Permit::COUNTED,
             }),
             Reading::Open(until) if now < until => {
                 Err(Rejection::after(Reason::Open, until.since(now)))
@@ -104,31 +105,35 @@ impl Breaker {
 
     /// Reports the result of a permitted call that took `took`. [`Outcome::Ignored`] gives a
     /// trial's place back and counts nothing.
+    #[inline]
     pub fn record(&self, permit: Permit, outcome: Outcome, took: Duration, now: Time) {
         let verdict = Verdict::of(outcome);
         let slow = self.counter.is_slow(took);
-        match permit.kind {
-            Kind::Unrecorded => {}
-            Kind::Counted => self.record_counted(permit.generation, verdict, slow, now),
-            Kind::Trial(trial) => {
-                self.change(now, |machine| {
-                    let input = match verdict {
-                        Verdict::Neutral => Input::TrialReturned(trial),
-                        Verdict::Healthy => Input::TrialEnded {
-                            trial,
-                            healthy: !slow,
-                        },
-                        Verdict::Failed => Input::TrialEnded {
-                            trial,
-                            healthy: false,
-                        },
-                    };
-                    if machine.generation == permit.generation {
-                        machine.apply(input, now);
-                    }
-                });
-            }
+        match permit.trial {
+            Permit::COUNTED => self.record_counted(permit.generation, verdict, slow, now),
+            Permit::NOT => {}
+            trial => self.record_trial(permit.generation, trial, verdict, slow, now),
         }
+    }
+
+    #[cold]
+    fn record_trial(&self, generation: u64, trial: u64, verdict: Verdict, slow: bool, now: Time) {
+        self.change(now, |machine| {
+            let input = match verdict {
+                Verdict::Neutral => Input::TrialReturned(trial),
+                Verdict::Healthy => Input::TrialEnded {
+                    trial,
+                    healthy: !slow,
+                },
+                Verdict::Failed => Input::TrialEnded {
+                    trial,
+                    healthy: false,
+                },
+            };
+            if machine.generation == generation {
+                machine.apply(input, now);
+            }
+        });
     }
 
     /// The state at `now`: a half-open breaker whose trials hung is open again, but an open one
@@ -179,6 +184,7 @@ impl Breaker {
         }
     }
 
+    #[inline]
     fn record_counted(&self, generation: u64, verdict: Verdict, slow: bool, now: Time) {
         let failed = match verdict {
             Verdict::Neutral => return,
@@ -190,12 +196,17 @@ impl Breaker {
             return;
         }
         if let Some(tally) = self.counter.record(generation, failed, slow, now) {
-            self.change(now, |machine| {
-                if machine.generation == generation {
-                    machine.apply(Input::Trip(tally), now);
-                }
-            });
+            self.trip(generation, tally, now);
         }
+    }
+
+    #[cold]
+    fn trip(&self, generation: u64, tally: Tally, now: Time) {
+        self.change(now, |machine| {
+            if machine.generation == generation {
+                machine.apply(Input::Trip(tally), now);
+            }
+        });
     }
 
     #[cold]
@@ -209,14 +220,14 @@ impl Breaker {
                     };
                     Ok(Permit {
                         generation: machine.generation,
-                        kind: Kind::Trial(trial),
+                        trial,
                     })
                 }
                 Phase::Open { until, .. } => Err(Rejection::after(Reason::Open, until.since(now))),
                 Phase::HeldOpen => Err(Rejection::new(Reason::Open)),
                 Phase::Closed | Phase::HeldClosed => Ok(Permit {
                     generation: machine.generation,
-                    kind: Kind::Counted,
+                    trial: Permit::COUNTED,
                 }),
                 Phase::Disabled => Ok(Permit::UNRECORDED),
             }
@@ -274,7 +285,9 @@ impl fmt::Debug for Breaker {
 #[must_use = "a permit that is not recorded keeps a trial's place until its lease ends"]
 pub struct Permit {
     generation: u64,
-    kind: Kind,
+    /// [`Permit::COUNTED`], [`Permit::NOT`], or the number of a trial: two plain words travel in
+    /// registers, where an enum would go through memory.
+    trial: u64,
 }
 
 impl Permit {
@@ -282,20 +295,15 @@ impl Permit {
     /// rejected.
     pub const UNRECORDED: Permit = Permit {
         generation: 0,
-        kind: Kind::Unrecorded,
+        trial: Permit::NOT,
     };
+    const COUNTED: u64 = u64::MAX;
+    const NOT: u64 = u64::MAX - 1;
 
     /// Whether this is one of the few calls of the half-open state.
     pub fn is_trial(&self) -> bool {
-        matches!(self.kind, Kind::Trial(_))
+        self.trial < Permit::NOT
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Counted,
-    Trial(u64),
-    Unrecorded,
 }
 
 /// One change of state.
@@ -364,6 +372,7 @@ impl Word {
     const DISABLED: u64 = 3;
     const FOREVER: u64 = u64::MAX >> 2;
 
+    #[inline]
     fn closed(generation: u64) -> Word {
         Word(generation << 2 | Word::CLOSED)
     }
@@ -380,6 +389,7 @@ impl Word {
         }
     }
 
+    #[inline]
     fn read(self) -> Reading {
         let payload = self.0 >> 2;
         match self.0 & 3 {

@@ -50,6 +50,7 @@ impl Budget {
     }
 
     /// Notes one success.
+    #[inline]
     pub fn deposit(&self, now: Time) {
         self.deposits.record(0, false, now);
     }

@@ -39,10 +39,10 @@ pub struct Bulkhead {
     queue_timeout: Duration,
 }
 
-/// What every admission touches, on one pair of cache lines.
+/// What every admission changes, alone on its cache lines, and what it only reads.
 #[derive(Debug)]
 struct Hot {
-    word: AtomicU64,
+    word: Padded<AtomicU64>,
     limit: AtomicU32,
     peak: AtomicU32,
     accepted_high: AtomicU64,
@@ -79,7 +79,7 @@ impl Bulkhead {
         config.check()?;
         Ok(Bulkhead {
             hot: Padded(Hot {
-                word: AtomicU64::new(0),
+                word: Padded(AtomicU64::new(0)),
                 limit: AtomicU32::new(config.concurrency),
                 peak: AtomicU32::new(0),
                 accepted_high: AtomicU64::new(0),
@@ -96,6 +96,7 @@ impl Bulkhead {
     ///
     /// # Errors
     /// When all seats are taken and the queue is full.
+    #[inline]
     pub fn admit(&self, now: Time) -> Result<Admission, Rejection> {
         if let Some(seat) = self.take() {
             return Ok(Admission::Seat(seat));
@@ -110,6 +111,7 @@ impl Bulkhead {
     ///
     /// # Errors
     /// When none is.
+    #[inline]
     pub fn try_admit(&self) -> Result<Seat, Rejection> {
         match self.take() {
             Some(seat) => Ok(seat),
@@ -118,9 +120,10 @@ impl Bulkhead {
     }
 
     /// Returns a seat: to the longest waiting caller, or to the free ones.
+    #[inline]
     pub fn release(&self, seat: Seat) {
         let Seat(()) = seat;
-        let mut word = Word(self.hot.0.word.load(Ordering::Relaxed));
+        let mut word = Word(self.hot.0.word.0.load(Ordering::Relaxed));
         while word.waiting() == 0 {
             match self.swap(word, word.minus_active()) {
                 Ok(()) => return,
@@ -171,13 +174,13 @@ impl Bulkhead {
             .store(concurrency.clamp(1, Word::MAX), Ordering::SeqCst);
         loop {
             let mut queue = self.queue.lock();
-            let word = Word(self.hot.0.word.load(Ordering::Acquire));
+            let word = Word(self.hot.0.word.0.load(Ordering::Acquire));
             if word.waiting() == 0 || !self.has_room(word) {
                 return;
             }
             let next = queue.pop().expect("somebody waits");
             self.update(Word::seat_waiting);
-            self.note_peak();
+            self.note_peak(Word(self.hot.0.word.0.load(Ordering::Relaxed)));
             drop(queue);
             next.wake();
         }
@@ -190,7 +193,7 @@ impl Bulkhead {
 
     /// A snapshot for people and metrics.
     pub fn stats(&self) -> Stats {
-        let word = Word(self.hot.0.word.load(Ordering::Acquire));
+        let word = Word(self.hot.0.word.0.load(Ordering::Acquire));
         let high = self.hot.0.accepted_high.load(Ordering::Relaxed);
         let accepted = high << Word::ACCEPTED_BITS | word.accepted();
         let rejected = self.rejected.load(Ordering::Relaxed);
@@ -217,12 +220,13 @@ impl Bulkhead {
         self.take()
     }
 
+    #[inline]
     fn take(&self) -> Option<Seat> {
-        let mut word = Word(self.hot.0.word.load(Ordering::Relaxed));
+        let mut word = Word(self.hot.0.word.0.load(Ordering::Relaxed));
         while word.waiting() == 0 && self.has_room(word) {
             match self.swap(word, word.plus_active()) {
                 Ok(()) => {
-                    self.note_peak();
+                    self.note_peak(word.plus_active());
                     return Some(Seat(()));
                 }
                 Err(changed) => word = changed,
@@ -234,7 +238,7 @@ impl Bulkhead {
     #[cold]
     fn enqueue(&self, now: Time) -> Result<Admission, Rejection> {
         let queue = self.queue.lock();
-        let mut word = Word(self.hot.0.word.load(Ordering::Acquire));
+        let mut word = Word(self.hot.0.word.0.load(Ordering::Acquire));
         loop {
             let seated = word.waiting() == 0 && self.has_room(word);
             if !seated && u64::from(word.waiting()) >= self.bound {
@@ -248,7 +252,7 @@ impl Bulkhead {
             };
             match self.swap(word, next) {
                 Ok(()) if seated => {
-                    self.note_peak();
+                    self.note_peak(next);
                     return Ok(Admission::Seat(Seat(())));
                 }
                 Ok(()) => {
@@ -265,13 +269,13 @@ impl Bulkhead {
     #[cold]
     fn hand_over(&self) {
         let mut queue = self.queue.lock();
-        let word = Word(self.hot.0.word.load(Ordering::Acquire));
+        let word = Word(self.hot.0.word.0.load(Ordering::Acquire));
         let keeps_seat = word.active() <= self.hot.0.limit.load(Ordering::SeqCst);
         let next = if keeps_seat { queue.pop() } else { None };
         match next {
             Some(waiter) => {
                 self.update(Word::inherit_seat);
-                self.note_peak();
+                self.note_peak(Word(self.hot.0.word.0.load(Ordering::Relaxed)));
                 drop(queue);
                 waiter.wake();
             }
@@ -279,6 +283,7 @@ impl Bulkhead {
         }
     }
 
+    #[inline]
     fn has_room(&self, word: Word) -> bool {
         word.active() < self.hot.0.limit.load(Ordering::Relaxed)
     }
@@ -288,16 +293,18 @@ impl Bulkhead {
         Err(Rejection::new(reason))
     }
 
-    fn note_peak(&self) {
-        let active = Word(self.hot.0.word.load(Ordering::Relaxed)).active();
-        if active > self.hot.0.peak.load(Ordering::Relaxed) {
-            self.hot.0.peak.fetch_max(active, Ordering::Relaxed);
+    #[inline]
+    fn note_peak(&self, word: Word) {
+        if word.active() > self.hot.0.peak.load(Ordering::Relaxed) {
+            self.hot.0.peak.fetch_max(word.active(), Ordering::Relaxed);
         }
     }
 
+    #[inline]
     fn swap(&self, from: Word, to: Word) -> Result<(), Word> {
         let hot = &self.hot.0;
         hot.word
+            .0
             .compare_exchange_weak(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed)
             .map_err(Word)?;
         if to.accepted() < from.accepted() {
@@ -307,7 +314,7 @@ impl Bulkhead {
     }
 
     fn update(&self, change: impl Fn(Word) -> Word) {
-        let mut word = Word(self.hot.0.word.load(Ordering::Relaxed));
+        let mut word = Word(self.hot.0.word.0.load(Ordering::Relaxed));
         while let Err(changed) = self.swap(word, change(word)) {
             word = changed;
         }

@@ -49,6 +49,7 @@ pub struct Request {
 impl Request {
     /// A call that may be repeated and has no deadline of its own. `seed` feeds its jitter and
     /// its choices; equal seeds replay equal decisions.
+    #[inline]
     pub fn new(seed: u64) -> Request {
         Request {
             deadline: Time::MAX,
@@ -120,6 +121,8 @@ pub struct Call<U: Deref<Target = Upstream>> {
     phase: Phase,
     live: [Option<Live>; MAX_LIVE],
     cancels: [Option<AttemptId>; MAX_LIVE],
+    losers: bool,
+    running: u32,
     started: u32,
     tries: u32,
     hedges: u32,
@@ -180,8 +183,10 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             deadline_is_callers,
             shadow_deadline,
             phase: Phase::Arrived,
-            live: [const { None }; MAX_LIVE],
+            live: [None, None, None, None],
             cancels: [None; MAX_LIVE],
+            losers: false,
+            running: 0,
             started: 0,
             tries: 0,
             hedges: 0,
@@ -196,15 +201,35 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     }
 
     /// What to do now. After an end it keeps giving that end.
+    #[inline]
     pub fn step(&mut self, now: Time) -> Step {
         self.now = now;
         loop {
-            if let Some(id) = self.cancels.iter_mut().find_map(Option::take) {
+            if self.losers
+                && let Some(id) = self.next_cancel()
+            {
                 return Step::Cancel { id };
             }
             if now >= self.deadline && !matches!(self.phase, Phase::Ended(_)) {
                 self.end_at_deadline();
                 continue;
+            }
+            match &self.phase {
+                Phase::Ended(Step::Done { id, stop: None }) => {
+                    return Step::Done {
+                        id: *id,
+                        stop: None,
+                    };
+                }
+                Phase::Ended(end) => return *end,
+                Phase::Arrived => {
+                    self.phase = Phase::Running;
+                    match self.ask_rate() {
+                        Some(step) => return step,
+                        None => continue,
+                    }
+                }
+                _ => {}
             }
             let step = match std::mem::replace(&mut self.phase, Phase::Running) {
                 Phase::Arrived => self.ask_rate(),
@@ -231,6 +256,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
 
     /// Reports the result of an attempt, which the driver keeps until the end of the call or the
     /// next result. Results of attempts that were cancelled change nothing.
+    #[inline]
     pub fn outcome(&mut self, id: AttemptId, outcome: Outcome, now: Time) {
         self.now = now;
         let Some(live) = self.take_live(id) else {
@@ -259,6 +285,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
 
     /// The caller went away. Dropping the call does the same at the time of its last step; a
     /// driver that knows the time says so, because it decides whether a hung attempt counts.
+    #[inline]
     pub fn cancel(&mut self, now: Time) {
         self.now = now;
         self.cancel_live();
@@ -303,11 +330,20 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         &self.upstream
     }
 
+    #[cold]
+    fn next_cancel(&mut self) -> Option<AttemptId> {
+        let id = self.cancels.iter_mut().find_map(Option::take);
+        self.losers = id.is_some();
+        id
+    }
+
+    #[inline]
     fn ready(&mut self, kind: Kind) -> Option<Step> {
         self.phase = Phase::Ready { kind, seat: None };
         None
     }
 
+    #[inline]
     fn wait(&mut self, phase: Phase, until: Time) -> Option<Step> {
         self.phase = phase;
         Some(Step::Wait {
@@ -320,9 +356,10 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         Some(end)
     }
 
+    #[inline]
     fn ask_rate(&mut self) -> Option<Step> {
         let admitted = match &self.upstream.pace {
-            Pace::Free => return self.ready(Kind::First),
+            Pace::Free => return self.start(Kind::First, None),
             Pace::Shared(rate) => rate.admit_many(NonZeroU32::MIN, self.now),
             Pace::Keyed(keyed) => keyed.admit(self.request.key, self.now),
         };
@@ -336,7 +373,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
                 .map(|()| Duration::ZERO),
         };
         match ruled {
-            Ok(Duration::ZERO) => self.ready(Kind::First),
+            Ok(Duration::ZERO) => self.start(Kind::First, None),
             Ok(wait) if self.now + wait < self.deadline => {
                 let until = self.now + wait;
                 self.wait(Phase::Paced { until }, until)
@@ -427,12 +464,10 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         self.reject(Rejection::new(Reason::Deadline));
     }
 
+    #[inline]
     fn end(&mut self, end: Step) {
-        for at in 0..MAX_LIVE {
-            if let Some(loser) = self.live[at].take() {
-                self.cancels[at] = Some(loser.id);
-                self.settle_cancelled(loser);
-            }
+        if self.running > 0 {
+            self.cancel_live();
         }
         self.return_unused();
         if self.now >= self.shadow_deadline {
@@ -476,7 +511,10 @@ impl<U: Deref<Target = Upstream>> Call<U> {
 }
 
 impl<U: Deref<Target = Upstream>> Drop for Call<U> {
+    #[inline]
     fn drop(&mut self) {
-        self.cancel(self.now);
+        if !matches!(self.phase, Phase::Ended(_)) {
+            self.cancel(self.now);
+        }
     }
 }

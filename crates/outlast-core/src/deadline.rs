@@ -69,6 +69,7 @@ impl Config {
 
     /// The end of a call that starts at `now` and whose caller waits until `caller`. If both end
     /// alike, it is the upstream's own.
+    #[inline]
     pub(crate) fn of_call(&self, caller: Time, now: Time) -> Time {
         match self.call {
             Some(limit) => caller.min(now + limit),
@@ -82,6 +83,7 @@ impl Config {
     }
 
     /// The end of an attempt that starts at `now`.
+    #[inline]
     pub(crate) fn of_attempt(&self, deadline: Time, now: Time) -> Cut {
         let configured = now + self.attempt;
         let timeout = self

@@ -46,6 +46,7 @@ impl Rate {
     ///
     /// # Errors
     /// When the wait would be longer; the rejection says how long.
+    #[inline]
     pub fn admit(&self, now: Time) -> Result<Duration, Rejection> {
         self.admit_many(NonZeroU32::MIN, now)
     }
@@ -54,6 +55,7 @@ impl Rate {
     ///
     /// # Errors
     /// As [`Rate::admit`].
+    #[inline]
     pub fn admit_many(&self, calls: NonZeroU32, now: Time) -> Result<Duration, Rejection> {
         let mut next = self.next.0.load(Ordering::Relaxed);
         loop {

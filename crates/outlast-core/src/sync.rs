@@ -31,6 +31,7 @@ pub(crate) const STRIPES: usize = if cfg!(loom) { 2 } else { 8 };
 
 /// The stripe of the current thread. Where a thread counts never changes what is decided: every
 /// decision reads the sum of all stripes.
+#[inline]
 pub(crate) fn stripe() -> usize {
     #[cfg(loom)]
     {

@@ -38,6 +38,7 @@ impl Time {
     }
 
     /// How long ago `earlier` was; zero if it lies ahead.
+    #[inline]
     pub const fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -47,6 +48,7 @@ impl Add<Duration> for Time {
     type Output = Time;
 
     /// Saturates at [`Time::MAX`].
+    #[inline]
     fn add(self, duration: Duration) -> Time {
         Time(self.0.saturating_add(nanos(duration)))
     }

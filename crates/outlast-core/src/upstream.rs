@@ -39,7 +39,7 @@ pub struct Upstream {
     pub(crate) budget: Option<Budget>,
     pub(crate) bulkhead: Option<Bulkhead>,
     pub(crate) pace: Pace,
-    pub(crate) latency: Option<Latency>,
+    pub(crate) latency: Option<Box<Latency>>,
     faults: AtomicBool,
     observer: Option<Arc<dyn Observer>>,
     pub(crate) counts: Counts,
@@ -135,7 +135,7 @@ impl Upstream {
                 Some(rate) if rate.is_keyed() => Pace::Keyed(Keyed::new(rate)?),
                 Some(rate) => Pace::Shared(Rate::new(rate)?),
             },
-            latency: config.hedge.and_then(|hedge| hedge.latency()),
+            latency: config.hedge.and_then(|hedge| hedge.latency()).map(Box::new),
             faults: AtomicBool::new(config.fault.is_some_and(|fault| fault.starts_on())),
             observer,
             counts: Counts::default(),
@@ -211,6 +211,7 @@ impl Upstream {
     }
 
     /// Tells the observer, if there is one.
+    #[inline]
     pub(crate) fn emit<'a>(&self, event: impl FnOnce() -> Event<'a>) {
         if let Some(observer) = &self.observer {
             observer.event(&self.config.name, &event());
@@ -239,6 +240,7 @@ impl Upstream {
 }
 
 impl Endpoint {
+    #[inline]
     pub(crate) fn note(&self, outcome: Outcome) {
         self.outcomes.note(outcome);
     }

@@ -37,6 +37,7 @@ pub(crate) enum KeySource {
 }
 
 impl Attempt {
+    #[inline]
     pub(crate) fn new(inner: &Inner, raw: Raw) -> Attempt {
         let endpoint = inner.endpoints[raw.attempt.endpoint].clone();
         Attempt {

@@ -66,6 +66,7 @@ impl Default for Options {
 
 impl Options {
     /// The machine's request, and where its key comes from. The current deadline is inherited.
+    #[inline]
     pub(crate) fn request(&self, now: Time) -> (Request, KeySource) {
         let own = self
             .within

@@ -93,6 +93,7 @@ where
 {
     type Output = Result<T, Error<E>>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Error<E>>> {
         self.project().run.poll(cx).map(|ending| ending.result)
     }
@@ -111,6 +112,7 @@ where
 {
     type Future = Fut;
 
+    #[inline]
     fn start<U>(&mut self, raw: Raw, _call: &mut Call<U>) -> Fut
     where
         U: std::ops::Deref<Target = outlast_core::upstream::Upstream>,

@@ -112,6 +112,7 @@ impl<U, S, F, T, E, C> Run<U, S, F, T, E, C>
 where
     U: Deref<Target = outlast_core::upstream::Upstream>,
 {
+    #[inline]
     pub(crate) fn new(upstream: U, clock: Clock, start: S, classify: C, options: Options) -> Self {
         Run {
             progress: Progress::New {
@@ -182,6 +183,7 @@ where
     F: Future<Output = Result<T, E>>,
     C: Classify<Result<T, E>>,
 {
+    #[inline]
     fn begin(self: Pin<&mut Self>, now: Time) {
         let this = self.project();
         if let Progress::New { upstream, options } = this.progress {
@@ -195,6 +197,7 @@ where
     }
 
     /// Starts an attempt, or does the harm that is asked for instead.
+    #[inline]
     fn launch(
         self: Pin<&mut Self>,
         attempt: call::Attempt,
@@ -222,6 +225,7 @@ where
         now
     }
 
+    #[inline]
     fn start_attempt(
         mut self: Pin<&mut Self>,
         attempt: call::Attempt,
@@ -249,6 +253,7 @@ where
     }
 
     /// Puts an attempt where there is room; where that is.
+    #[inline]
     fn put(self: Pin<&mut Self>, slot: Slot<F>) -> Place {
         let mut this = self.project();
         if matches!(this.first.as_mut().project(), SlotProject::Empty) {
@@ -278,6 +283,7 @@ where
         now
     }
 
+    #[inline]
     fn poll_slot(mut self: Pin<&mut Self>, place: Place, now: Time, cx: &mut Context<'_>) -> Time {
         let this = self.as_mut().project();
         let mut slot = match place {

@@ -48,6 +48,7 @@ pub(crate) struct Seed {
 
 impl Seed {
     /// A new one.
+    #[inline]
     pub(crate) fn draw() -> Seed {
         thread_local! {
             static SEEDS: RefCell<(u64, Rng)> = {

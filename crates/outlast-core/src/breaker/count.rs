@@ -29,15 +29,17 @@ pub(super) struct Counter {
 enum Results {
     None,
     Calls(Counted),
-    Time {
-        all: Timed,
-        slow: Option<Timed>,
-        /// The failures alone, for the rule that counts them: a bucket that is full of successes
-        /// would halve them too.
-        failures: Option<Timed>,
-        length: u64,
-        bad_until: Padded<AtomicU64>,
-    },
+    Time(Box<Sliding>),
+}
+
+struct Sliding {
+    all: Timed,
+    slow: Option<Box<Timed>>,
+    /// The failures alone, for the rule that counts them: a bucket that is full of successes
+    /// would halve them too.
+    failures: Option<Box<Timed>>,
+    length: u64,
+    bad_until: Padded<AtomicU64>,
 }
 
 impl Counter {
@@ -45,13 +47,13 @@ impl Counter {
         let window = match config.window {
             _ if !config.needs_window() => Results::None,
             Window::Calls(calls) => Results::Calls(Counted::new(calls)),
-            Window::Time(length) => Results::Time {
+            Window::Time(length) => Results::Time(Box::new(Sliding {
                 all: Timed::new(length),
-                slow: config.slow.map(|_| Timed::new(length)),
-                failures: config.failures.map(|_| Timed::new(length)),
+                slow: config.slow.map(|_| Box::new(Timed::new(length))),
+                failures: config.failures.map(|_| Box::new(Timed::new(length))),
                 length: nanos(length),
                 bad_until: Padded(AtomicU64::new(0)),
-            },
+            })),
         };
         Counter {
             consecutive: config.consecutive,
@@ -85,13 +87,14 @@ impl Counter {
                 let by_failures = self.is_met_by_failures(tally.failed);
                 (run_is_met || by_failures || self.is_met(tally)).then_some(tally)
             }
-            Results::Time {
-                all,
-                slow: slow_calls,
-                failures,
-                length,
-                bad_until,
-            } => {
+            Results::Time(sliding) => {
+                let Sliding {
+                    all,
+                    slow: slow_calls,
+                    failures,
+                    length,
+                    bad_until,
+                } = &**sliding;
                 let in_bucket = all.record(generation, failed, now);
                 if let Some(slow_calls) = slow_calls {
                     // Also those that are not: both windows have to halve a full bucket alike.
@@ -125,9 +128,12 @@ impl Counter {
         match &self.window {
             Results::None => Tally::default(),
             Results::Calls(window) => window.sum(generation),
-            Results::Time { all, slow, .. } => {
-                let (total, failed) = all.sum(generation, now);
-                let slow = slow.as_ref().map_or(0, |slow| slow.sum(generation, now).1);
+            Results::Time(sliding) => {
+                let (total, failed) = sliding.all.sum(generation, now);
+                let slow = sliding
+                    .slow
+                    .as_ref()
+                    .map_or(0, |slow| slow.sum(generation, now).1);
                 Tally {
                     total,
                     failed,
@@ -141,7 +147,7 @@ impl Counter {
     pub(super) fn restart(&self, generation: u64) {
         match &self.window {
             Results::Calls(window) => window.restart(generation),
-            Results::None | Results::Time { .. } => {}
+            Results::None | Results::Time(_) => {}
         }
     }
 

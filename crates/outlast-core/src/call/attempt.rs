@@ -18,12 +18,12 @@ use crate::upstream::{Endpoint, Upstream};
 
 /// One attempt of a call: its number, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AttemptId(u32);
+pub struct AttemptId(std::num::NonZeroU32);
 
 impl AttemptId {
     /// 1 for the first attempt of the call.
     pub const fn number(self) -> u32 {
-        self.0
+        self.0.get()
     }
 }
 
@@ -88,6 +88,7 @@ struct Chosen {
 
 impl<U: Deref<Target = Upstream>> Call<U> {
     /// Starts an attempt, or finds out why not. `seat` is there if it came through the queue.
+    #[inline]
     pub(super) fn start(&mut self, kind: Kind, seat: Option<Seat>) -> Option<Step> {
         let chosen = match self.choose(kind) {
             Ok(chosen) => chosen,
@@ -150,6 +151,8 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             return;
         };
         self.cancels[at] = Some(live.id);
+        self.losers = true;
+        self.running -= 1;
         if live.cut.at_share {
             self.last_cut = Some(Rejection::new(Reason::Deadline));
             if self.deadline_is_callers {
@@ -173,6 +176,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     }
 
     /// Books what an attempt taught, and returns what it held.
+    #[inline]
     pub(super) fn settle(&mut self, live: Live, outcome: Outcome, cancelled: bool) {
         let upstream = &*self.upstream;
         let endpoint = &upstream.endpoints[live.endpoint];
@@ -208,7 +212,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         }
         self.release(live.seat);
         upstream.emit(|| Event::Ended {
-            number: live.id.0,
+            number: live.id.number(),
             endpoint: &endpoint.name,
             outcome,
             took,
@@ -234,7 +238,10 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     }
 
     /// Settles all attempts that run; their results do not matter any more.
+    #[cold]
     pub(super) fn cancel_live(&mut self) {
+        self.losers = true;
+        self.running = 0;
         for at in 0..self.live.len() {
             if let Some(live) = self.live[at].take() {
                 self.cancels[at] = Some(live.id);
@@ -243,11 +250,15 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         }
     }
 
+    #[inline]
     pub(super) fn take_live(&mut self, id: AttemptId) -> Option<Live> {
-        self.live
+        let live = self
+            .live
             .iter_mut()
             .find(|live| live.as_ref().is_some_and(|live| live.id == id))?
-            .take()
+            .take();
+        self.running -= 1;
+        live
     }
 
     /// Draws an extra attempt from the budget.
@@ -268,6 +279,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
 
     /// The endpoint for an attempt: the next one that its breaker lets through. Extra attempts
     /// spare those that asked for a pause; a first one goes there only if no other is left.
+    #[inline(always)]
     fn choose(&self, kind: Kind) -> Result<Chosen, Rejection> {
         match self.search(false) {
             Err(_) if kind == Kind::First && self.some_endpoint_is_paused() => self.search(true),
@@ -280,6 +292,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         endpoints.any(|endpoint| endpoint.paused_until() > self.now)
     }
 
+    #[inline(always)]
     fn search(&self, paused: bool) -> Result<Chosen, Rejection> {
         let mut refusal = Rejection::new(Reason::Open);
         let mut sooner = |rejection: Rejection| {
@@ -291,9 +304,9 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         for offset in self.offsets() {
             let number = self.endpoint_at(offset);
             let endpoint = &self.upstream.endpoints[number];
-            let pause = endpoint.paused_until().since(self.now);
-            if !pause.is_zero() && !paused {
-                sooner(Rejection::after(Reason::Overload, pause));
+            let until = endpoint.paused_until();
+            if until > self.now && !paused {
+                sooner(Rejection::after(Reason::Overload, until.since(self.now)));
                 continue;
             }
             match self.ask_breaker(endpoint) {
@@ -325,6 +338,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
 
     /// The number of the endpoint at this place of the order: that of preference, or one that
     /// starts somewhere at random.
+    #[inline]
     pub(super) fn endpoint_at(&self, offset: usize) -> usize {
         let endpoints = self.upstream.endpoints.len();
         if endpoints == 1 || self.upstream.config.failover.is_some() {
@@ -334,6 +348,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         (first as usize + offset) % endpoints
     }
 
+    #[inline]
     fn ask_breaker(&self, endpoint: &Endpoint) -> Result<Option<Permit>, Rejection> {
         let Some(breaker) = &endpoint.breaker else {
             return Ok(None);
@@ -348,6 +363,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         }
     }
 
+    #[inline]
     fn ask_seat(&self, kind: Kind) -> Result<Option<Admission>, Rejection> {
         let Some(bulkhead) = &self.upstream.bulkhead else {
             return Ok(None);
@@ -367,11 +383,12 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         }
     }
 
+    #[inline(always)]
     fn launch(&mut self, kind: Kind, chosen: Chosen, seat: Option<Seat>) -> Step {
         self.started += 1;
         self.paid = None;
         self.cursor = chosen.offset + 1;
-        let id = AttemptId(self.started);
+        let id = AttemptId(std::num::NonZeroU32::new(self.started).expect("x"));
         let fault = self.strike();
         let upstream = &*self.upstream;
         match kind {
@@ -381,7 +398,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             Kind::Failover => _ = upstream.counts.failovers.fetch_add(1, Ordering::Relaxed),
         }
         upstream.emit(|| Event::Started {
-            number: id.0,
+            number: id.number(),
             kind,
             endpoint: &upstream.endpoints[chosen.endpoint].name,
         });
@@ -396,6 +413,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             .iter()
             .position(Option::is_none)
             .expect("hedges are bounded");
+        self.running += 1;
         self.live[free] = Some(Live {
             id,
             cut,
@@ -458,6 +476,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         }
     }
 
+    #[inline]
     fn release(&self, seat: Option<Seat>) {
         if let Some(seat) = seat {
             self.upstream

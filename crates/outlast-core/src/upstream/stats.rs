@@ -133,6 +133,7 @@ pub(super) struct Outcomes {
 const KINDS: usize = 5;
 
 impl Outcomes {
+    #[inline]
     pub(super) fn note(&self, outcome: Outcome) {
         let kind = match outcome {
             Outcome::Success => 0,

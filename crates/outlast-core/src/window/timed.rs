@@ -23,6 +23,7 @@ impl Timed {
 
     /// Counts one event of `generation`, marked or not. Returns how many events its own bucket
     /// and stripe now hold: a lower bound of the window's total that costs nothing.
+    #[inline]
     pub(crate) fn record(&self, generation: u64, marked: bool, now: Time) -> u64 {
         let tick = now.as_nanos() / self.tick;
         let fresh = Cell::empty(generation, tick);
@@ -93,6 +94,7 @@ impl Cell {
     ///
     /// Tags go round, so only one that is a little ahead is newer: a racing thread's. One that is
     /// far ahead is left over from an earlier round.
+    #[inline]
     fn place(self, fresh: Cell) -> Place {
         if self.0 >> 36 == fresh.0 >> 36 {
             return Place::Same;
@@ -118,6 +120,7 @@ impl Cell {
 
     /// One event more. A full bucket halves first, which keeps the ratio and a total that is far
     /// above any minimum.
+    #[inline]
     fn plus(self, marked: bool) -> Cell {
         let tag = self.0 >> 36 << 36;
         let (mut total, mut count) = (self.total(), self.marked());
