@@ -1,1 +1,70 @@
-fn main() {}
+//! The project's own commands.
+//!
+//! `cargo xtask test` is everything that must hold before a change lands, `cargo xtask tidy` the
+//! part of it that reads the tree instead of compiling it, `cargo xtask bench policies` measures.
+
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        ["test"] => test::run(),
+        ["tidy"] => tidy::run(),
+        ["bench", "policies"] => cargo(&["run", "--release", "-p", "outlast-bench"]),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  test            everything that must hold: formatting, lints, tests, loom, docs, examples,
+                  dependencies, tidiness
+  tidy            the tree: ranks of crates, links, module docs, files that nobody reads
+  bench policies  measure the policies beside their peers; writes bench/results/policies.md";
+
+/// The folder of the workspace.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent()
+        .expect("xtask lies in the workspace")
+        .to_owned()
+}
+
+/// Runs cargo in the workspace.
+fn cargo(arguments: &[&str]) -> Result<(), String> {
+    cargo_with(arguments, &[])
+}
+
+/// Runs cargo in the workspace with more environment.
+fn cargo_with(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
+    println!("\n$ cargo {}", arguments.join(" "));
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .current_dir(root())
+        .args(arguments)
+        .envs(environment.iter().copied());
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!(
+            "`cargo {}` ended with {status}",
+            arguments.join(" ")
+        )),
+        Err(error) => Err(format!("cargo could not be started: {error}")),
+    }
+}

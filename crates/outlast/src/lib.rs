@@ -1,4 +1,35 @@
-//! (docs below)
+//! Keeps a service answering while the things it depends on fail.
+//!
+//! An [`Upstream`] is one dependency with its policies; every call on it walks through all of
+//! them in one fixed order:
+//!
+//! ```text
+//! call     deadline > rate > [ attempts: retry | hedge | failover ] > fallback
+//! attempt  budget > endpoint choice (pause, breaker) > bulkhead seat > timeout > I/O
+//! ```
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use outlast::{Config, Upstream};
+//!
+//! let inventory = Upstream::new(Config::standard("inventory"))?;
+//! let stock = inventory.call(|attempt| async move { count(attempt.number()) }).await?;
+//! assert_eq!(stock, 7);
+//! # fn count(_attempt: u32) -> Result<u32, std::io::Error> { Ok(7) }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Upstream::call`] for futures, [`Upstream::call_blocking`] for the caller's thread,
+//!   `Upstream::layer` for tower services, [`Upstream::pool`] for threads of its own.
+//! - [`Upstream::caller`] for the settings of single calls: deadline, whether they may be
+//!   repeated, what their results mean.
+//! - [`Bulkhead`] and [`Breaker`] by themselves.
+//! - Each policy has a module with its `Config`: [`breaker`], [`retry`], [`budget`],
+//!   [`bulkhead`], [`rate`], [`hedge`], [`failover`], [`deadline`], [`fallback`], [`fault`].
+//!
+//! An async call needs a tokio runtime with its time driver once it has to wait.
 
 mod attempt;
 #[cfg(feature = "axum")]
@@ -59,3 +90,13 @@ pub use seed::IdempotencyKey;
 pub use shield::{Shield, StillRunning};
 pub use stale::{Answer, Stale};
 pub use upstream::{Setup, Upstream};
+
+/// Runs the code of the README and of the guide.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/policies.md")]
+    struct Policies;
+}

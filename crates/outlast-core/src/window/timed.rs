@@ -119,13 +119,13 @@ impl Cell {
     }
 
     /// One event more. A full bucket halves first, which keeps the ratio and a total that is far
-    /// above any minimum.
+    /// above any minimum. The total is rounded up, so that halving never raises the ratio.
     #[inline]
     fn plus(self, marked: bool) -> Cell {
         let tag = self.0 >> 36 << 36;
         let (mut total, mut count) = (self.total(), self.marked());
         if total == COUNT_MASK {
-            total /= 2;
+            total = total.div_ceil(2);
             count /= 2;
         }
         Cell(tag | (total + 1) << 18 | (count + u64::from(marked)))
@@ -196,8 +196,19 @@ mod tests {
             window.record(0, call % 4 == 0, Time::ZERO);
         }
         let (total, marked) = window.sum(0, Time::ZERO);
-        assert_eq!(total, COUNT_MASK / 2 + 1);
+        assert_eq!(total, COUNT_MASK.div_ceil(2) + 1);
         assert!((marked as f64 / total as f64 - 0.25).abs() < 0.001);
+    }
+
+    #[test]
+    fn halving_never_turns_a_success_into_a_failure() {
+        let window = Timed::new(10 * SECOND);
+        window.record(0, false, Time::ZERO);
+        for _ in 0..3 * COUNT_MASK {
+            window.record(0, true, Time::ZERO);
+        }
+        let (total, marked) = window.sum(0, Time::ZERO);
+        assert!(marked < total);
     }
 
     proptest! {

@@ -1,0 +1,98 @@
+//! Everything that must hold before a change lands.
+
+use std::process::{Command, Stdio};
+
+use crate::{cargo, cargo_with, root, tidy};
+
+pub(crate) fn run() -> Result<(), String> {
+    tidy::run()?;
+    cargo(&["fmt", "--all", "--check"])?;
+    lint()?;
+    cargo(&["test", "--workspace", "--all-features"])?;
+    loom()?;
+    examples()?;
+    cargo_with(
+        &[
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--all-features",
+            "--exclude",
+            "outlast-bench",
+        ],
+        &[("RUSTDOCFLAGS", "-D warnings")],
+    )?;
+    dependencies()
+}
+
+/// With every feature, with none, and with each by itself: features only ever add.
+fn lint() -> Result<(), String> {
+    let deny = ["--", "-D", "warnings"];
+    let all = ["clippy", "--workspace", "--all-targets", "--all-features"];
+    cargo(&[&all[..], &deny].concat())?;
+    let one = ["clippy", "-p", "outlast", "--no-default-features"];
+    cargo(&[&one[..], &deny].concat())?;
+    for feature in [
+        "tokio", "tower", "http", "reqwest", "tonic", "axum", "tracing", "metrics",
+    ] {
+        cargo(&[&one[..], &["--features", feature], &deny].concat())?;
+    }
+    Ok(())
+}
+
+/// The lock-free pieces under every interleaving of two threads. It has a target folder of its
+/// own, because the flag rebuilds everything.
+fn loom() -> Result<(), String> {
+    let target = root().join("target/loom");
+    let target = target
+        .to_str()
+        .ok_or("the workspace's path is not Unicode")?;
+    cargo_with(
+        &[
+            "test",
+            "-p",
+            "outlast-core",
+            "--lib",
+            "--release",
+            "loom_tests",
+        ],
+        &[("RUSTFLAGS", "--cfg loom"), ("CARGO_TARGET_DIR", target)],
+    )
+}
+
+/// The examples that end by themselves; `axum_service` is only built, by the lints.
+fn examples() -> Result<(), String> {
+    for example in ["checkout", "user_cache", "blocking", "tonic_client"] {
+        cargo(&[
+            "run",
+            "-p",
+            "outlast",
+            "--all-features",
+            "--example",
+            example,
+        ])?;
+    }
+    cargo(&["run", "--release", "-p", "outlast-bench", "--", "--quick"])
+}
+
+/// Licences, sources and bans, if cargo-deny is there; CI installs it.
+fn dependencies() -> Result<(), String> {
+    let probe = Command::new(env!("CARGO"))
+        .args(["deny", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if probe.is_ok_and(|status| status.success()) {
+        return cargo(&[
+            "deny",
+            "--all-features",
+            "check",
+            "bans",
+            "licenses",
+            "sources",
+        ]);
+    }
+    println!("\ncargo-deny is not installed, so licences were not checked:");
+    println!("cargo install --locked cargo-deny");
+    Ok(())
+}
