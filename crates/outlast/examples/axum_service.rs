@@ -7,6 +7,11 @@
 //! curl localhost:3000/metrics/bulkheads
 //! ```
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "sleeping stands in for the work of a dependency"
+)]
+
 use std::time::Duration;
 
 use axum::extract::{Path, State};

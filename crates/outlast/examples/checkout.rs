@@ -7,6 +7,11 @@
 //! cargo run --release --example checkout
 //! ```
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "sleeping stands in for the work of a dependency"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -174,7 +179,7 @@ async fn charge(world: Arc<World>, attempt: Attempt) -> Result<(), &'static str>
 async fn reserve(world: Arc<World>) -> Result<(), &'static str> {
     let call = world.stock_calls.fetch_add(1, Ordering::Relaxed);
     let every = world.stock_hangs_every.load(Ordering::Relaxed);
-    let hangs = every > 0 && call % every == 0;
+    let hangs = every > 0 && call.is_multiple_of(every);
     sleep(Duration::from_millis(if hangs { 5_000 } else { 2 })).await;
     Ok(())
 }

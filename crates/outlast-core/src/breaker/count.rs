@@ -22,10 +22,6 @@ pub(super) struct Counter {
 
 /// Where the results go. `bad_until`: while no failure and no slow call is in the window, no
 /// success can complete a rule, and it need not look.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one per breaker; a box would cost every record a pointer"
-)]
 enum Results {
     None,
     Calls(Counted),
