@@ -215,6 +215,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
                 continue;
             }
             match &self.phase {
+                // By field: copying the whole of what was just written piecemeal would stall.
                 Phase::Ended(Step::Done { id, stop: None }) => {
                     return Step::Done {
                         id: *id,
@@ -224,32 +225,44 @@ impl<U: Deref<Target = Upstream>> Call<U> {
                 Phase::Ended(end) => return *end,
                 Phase::Arrived => {
                     self.phase = Phase::Running;
-                    match self.ask_rate() {
-                        Some(step) => return step,
-                        None => continue,
+                    if self.is_admitted()
+                        && let Some(step) = self.start(Kind::First, None)
+                    {
+                        return step;
                     }
                 }
-                _ => {}
-            }
-            let step = match std::mem::replace(&mut self.phase, Phase::Running) {
-                Phase::Arrived => self.ask_rate(),
-                Phase::Paced { until } if now < until => self.wait(Phase::Paced { until }, until),
-                Phase::Paced { .. } => self.ready(Kind::First),
-                Phase::Ready { kind, seat } => self.start(kind, seat),
-                Phase::Queued {
-                    kind,
-                    ticket,
-                    until,
-                } => self.wait_in_queue(kind, ticket, until),
-                Phase::Backoff { kind, until } if now < until => {
-                    self.wait(Phase::Backoff { kind, until }, until)
+                Phase::Paced { .. }
+                | Phase::Ready { .. }
+                | Phase::Queued { .. }
+                | Phase::Backoff { .. }
+                | Phase::Running => {
+                    if let Some(step) = self.go_on(now) {
+                        return step;
+                    }
                 }
-                Phase::Backoff { kind, .. } => self.ready(kind),
-                Phase::Running => self.watch(),
-                Phase::Ended(end) => self.wait_for_nothing(end),
-            };
-            if let Some(step) = step {
-                return step;
+            }
+        }
+    }
+
+    /// A step of a call that has been admitted and has not ended.
+    fn go_on(&mut self, now: Time) -> Option<Step> {
+        match std::mem::replace(&mut self.phase, Phase::Running) {
+            Phase::Paced { until } if now < until => self.wait(Phase::Paced { until }, until),
+            Phase::Paced { .. } => self.ready(Kind::First),
+            Phase::Ready { kind, seat } => self.start_later(kind, seat),
+            Phase::Queued {
+                kind,
+                ticket,
+                until,
+            } => self.wait_in_queue(kind, ticket, until),
+            Phase::Backoff { kind, until } if now < until => {
+                self.wait(Phase::Backoff { kind, until }, until)
+            }
+            Phase::Backoff { kind, .. } => self.ready(kind),
+            Phase::Running => self.watch(),
+            phase @ (Phase::Arrived | Phase::Ended(_)) => {
+                self.phase = phase;
+                None
             }
         }
     }
@@ -351,39 +364,46 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         })
     }
 
-    fn wait_for_nothing(&mut self, end: Step) -> Option<Step> {
-        self.phase = Phase::Ended(end);
-        Some(end)
-    }
-
+    /// Asks the rate limit; `false` if the call now waits for its turn or has ended.
     #[inline]
-    fn ask_rate(&mut self) -> Option<Step> {
+    fn is_admitted(&mut self) -> bool {
         let admitted = match &self.upstream.pace {
-            Pace::Free => return self.start(Kind::First, None),
+            Pace::Free => return true,
             Pace::Shared(rate) => rate.admit_many(NonZeroU32::MIN, self.now),
             Pace::Keyed(keyed) => keyed.admit(self.request.key, self.now),
         };
-        let enforced = self.upstream.config.rate_is_enforced();
-        let ruled = match admitted {
-            Ok(_) if !enforced => Ok(Duration::ZERO),
-            Ok(wait) => Ok(wait),
-            Err(rejection) => self
-                .upstream
-                .rule(enforced, rejection)
-                .map(|()| Duration::ZERO),
-        };
-        match ruled {
-            Ok(Duration::ZERO) => self.start(Kind::First, None),
-            Ok(wait) if self.now + wait < self.deadline => {
-                let until = self.now + wait;
-                self.wait(Phase::Paced { until }, until)
-            }
-            Ok(wait) => {
-                self.refund_rate();
-                self.reject(Rejection::after(Reason::Deadline, wait))
-            }
-            Err(rejection) => self.reject(rejection),
+        match admitted {
+            Ok(Duration::ZERO) => true,
+            admitted => self.pace(admitted),
         }
+    }
+
+    /// What to do with a call that comes too early.
+    #[cold]
+    fn pace(&mut self, admitted: Result<Duration, Rejection>) -> bool {
+        let enforced = self.upstream.config.rate_is_enforced();
+        let wait = match admitted {
+            Ok(wait) => wait,
+            Err(rejection) => match self.upstream.rule(enforced, rejection) {
+                Ok(()) => return true,
+                Err(rejection) => {
+                    self.reject(rejection);
+                    return false;
+                }
+            },
+        };
+        if !enforced {
+            return true;
+        }
+        if self.now + wait < self.deadline {
+            self.phase = Phase::Paced {
+                until: self.now + wait,
+            };
+        } else {
+            self.refund_rate();
+            self.reject(Rejection::after(Reason::Deadline, wait));
+        }
+        false
     }
 
     fn wait_in_queue(&mut self, kind: Kind, ticket: Ticket, until: Time) -> Option<Step> {

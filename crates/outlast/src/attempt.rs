@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use outlast_core::call::{self, Kind};
+use outlast_core::call::{self, AttemptId, Kind};
 use outlast_core::time::Time;
 use smol_str::SmolStr;
 
@@ -16,16 +16,22 @@ use crate::upstream::Inner;
 #[derive(Clone, Debug)]
 pub struct Attempt {
     endpoint: SmolStr,
+    endpoint_index: usize,
+    id: AttemptId,
+    kind: Kind,
+    ends: Time,
+    deadline: Time,
     clock: Clock,
-    raw: Raw,
+    key: KeySource,
 }
 
-/// An attempt, without the upstream it belongs to.
-#[derive(Clone, Debug)]
-pub(crate) struct Raw {
-    pub(crate) attempt: call::Attempt,
+/// An attempt, as the machine and its driver know it. By reference, because copying what has just
+/// been written in small pieces stalls the processor, once for each copy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Raw<'a> {
+    pub(crate) attempt: &'a call::Attempt,
     pub(crate) deadline: Time,
-    pub(crate) key: KeySource,
+    pub(crate) key: &'a KeySource,
 }
 
 /// Where the idempotency key comes from: formatting one that nobody asks for would cost more
@@ -37,24 +43,28 @@ pub(crate) enum KeySource {
 }
 
 impl Attempt {
-    #[inline]
-    pub(crate) fn new(inner: &Inner, raw: Raw) -> Attempt {
-        let endpoint = inner.endpoints[raw.attempt.endpoint].clone();
+    #[inline(always)]
+    pub(crate) fn new(inner: &Inner, raw: Raw<'_>) -> Attempt {
         Attempt {
-            endpoint,
+            endpoint: inner.endpoints[raw.attempt.endpoint].clone(),
+            endpoint_index: raw.attempt.endpoint,
+            id: raw.attempt.id,
+            kind: raw.attempt.kind,
+            ends: raw.attempt.ends,
+            deadline: raw.deadline,
             clock: inner.clock,
-            raw,
+            key: raw.key.clone(),
         }
     }
 
     /// Its number within the call, from 1.
     pub fn number(&self) -> u32 {
-        self.raw.attempt.id.number()
+        self.id.number()
     }
 
     /// Why it is made.
     pub fn kind(&self) -> Kind {
-        self.raw.attempt.kind
+        self.kind
     }
 
     /// The name of the endpoint to call.
@@ -64,12 +74,12 @@ impl Attempt {
 
     /// The number of the endpoint to call, in the order in which they were added.
     pub fn endpoint_index(&self) -> usize {
-        self.raw.attempt.endpoint
+        self.endpoint_index
     }
 
     /// When the whole call ends; `None` without a deadline.
     pub fn deadline(&self) -> Option<Instant> {
-        Some(self.raw.deadline)
+        Some(self.deadline)
             .filter(|&deadline| deadline < Time::MAX)
             .and_then(instant_of)
     }
@@ -77,14 +87,13 @@ impl Attempt {
     /// How long this attempt may still take; `None` for without end. What to send the dependency
     /// as its deadline, or to set as a socket's timeout.
     pub fn remaining(&self) -> Option<Duration> {
-        let ends = self.raw.attempt.ends;
-        (ends < Time::MAX).then(|| ends.since(self.clock.now()))
+        (self.ends < Time::MAX).then(|| self.ends.since(self.clock.now()))
     }
 
     /// What makes a repeated attempt recognisable to the dependency: the same for all attempts
     /// of a call.
     pub fn idempotency_key(&self) -> IdempotencyKey {
-        match &self.raw.key {
+        match &self.key {
             KeySource::Made(seed) => seed.key(),
             KeySource::Given(key) => key.clone(),
         }

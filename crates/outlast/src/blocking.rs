@@ -82,9 +82,9 @@ impl<'a> Run<'a> {
         }
         self.running = Some(next.id);
         let raw = Raw {
-            attempt: next,
+            attempt: &next,
             deadline: self.call.deadline(),
-            key: self.key.clone(),
+            key: &self.key,
         };
         let entered = Entered::new(next.ends.min(self.call.deadline()));
         let result = attempt(Attempt::new(self.inner, raw));

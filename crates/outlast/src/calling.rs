@@ -112,8 +112,8 @@ where
 {
     type Future = Fut;
 
-    #[inline]
-    fn start<U>(&mut self, raw: Raw, _call: &mut Call<U>) -> Fut
+    #[inline(always)]
+    fn start<U>(&mut self, raw: Raw<'_>, _call: &mut Call<U>) -> Fut
     where
         U: std::ops::Deref<Target = outlast_core::upstream::Upstream>,
     {

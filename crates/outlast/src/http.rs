@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use outlast_core::outcome::Outcome;
 
 use crate::classify::Classify;
@@ -60,12 +60,12 @@ pub fn is_repeatable(method: &Method, headers: &HeaderMap) -> bool {
 pub struct Idempotent;
 
 #[cfg(feature = "tower")]
-impl<B: Clone> crate::Repeat<Request<B>> for Idempotent {
-    fn copy(&self, request: &Request<B>) -> Option<Request<B>> {
+impl<B: Clone> crate::Repeat<http::Request<B>> for Idempotent {
+    fn copy(&self, request: &http::Request<B>) -> Option<http::Request<B>> {
         is_repeatable(request.method(), request.headers()).then(|| request.clone())
     }
 
-    fn prepare(&self, request: &mut Request<B>, attempt: &crate::Attempt) {
+    fn prepare(&self, request: &mut http::Request<B>, attempt: &crate::Attempt) {
         prepare(request.headers_mut(), attempt);
     }
 }

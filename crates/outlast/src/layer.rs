@@ -199,7 +199,7 @@ where
 {
     type Future = Attempting<S, Request>;
 
-    fn start<U>(&mut self, raw: Raw, _call: &mut Call<U>) -> Attempting<S, Request>
+    fn start<U>(&mut self, raw: Raw<'_>, _call: &mut Call<U>) -> Attempting<S, Request>
     where
         U: Deref<Target = outlast_core::upstream::Upstream>,
     {

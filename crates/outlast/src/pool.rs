@@ -170,7 +170,7 @@ where
 {
     type Future = Working<Result<T, E>>;
 
-    fn start<U>(&mut self, raw: Raw, call: &mut Call<U>) -> Working<Result<T, E>>
+    fn start<U>(&mut self, raw: Raw<'_>, call: &mut Call<U>) -> Working<Result<T, E>>
     where
         U: Deref<Target = outlast_core::upstream::Upstream>,
     {
@@ -179,17 +179,17 @@ where
             upstream: self.upstream.clone(),
             seat: call.take_seat(raw.attempt.id),
         };
-        let attempt = Arc::clone(&self.attempt);
+        let closure = Arc::clone(&self.attempt);
+        let attempt = Attempt::new(&self.upstream.inner, raw);
+        let ends = raw.attempt.ends.min(raw.deadline);
         let job = move || {
             let seat = seat;
             if sender.is_closed() {
                 return;
             }
-            let inner = &seat.upstream.inner;
-            let ends = raw.attempt.ends.min(raw.deadline);
             let result = catch_unwind(AssertUnwindSafe(|| {
                 let _entered = Entered::new(ends);
-                attempt(Attempt::new(inner, raw))
+                closure(attempt)
             }));
             drop(seat);
             // A caller that has gone does not want it.

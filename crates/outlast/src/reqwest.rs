@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use outlast_core::outcome::Outcome;
-use reqwest::{Error, Request, Response};
+use reqwest::{Error, Response};
 
 use crate::classify::Classify;
 use crate::http;
@@ -37,8 +37,8 @@ impl Classify<Result<Response, Error>> for ByStatus {
 pub struct Idempotent;
 
 #[cfg(feature = "tower")]
-impl crate::Repeat<Request> for Idempotent {
-    fn copy(&self, request: &Request) -> Option<Request> {
+impl crate::Repeat<reqwest::Request> for Idempotent {
+    fn copy(&self, request: &reqwest::Request) -> Option<reqwest::Request> {
         if http::is_repeatable(request.method(), request.headers()) {
             request.try_clone()
         } else {
@@ -46,7 +46,7 @@ impl crate::Repeat<Request> for Idempotent {
         }
     }
 
-    fn prepare(&self, request: &mut Request, attempt: &crate::Attempt) {
+    fn prepare(&self, request: &mut reqwest::Request, attempt: &crate::Attempt) {
         http::prepare(request.headers_mut(), attempt);
     }
 }

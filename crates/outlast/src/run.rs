@@ -31,7 +31,7 @@ pub(crate) trait Start {
     /// Starts an attempt. `call` lends the machine to those that take the seat with them.
     fn start<U: Deref<Target = outlast_core::upstream::Upstream>>(
         &mut self,
-        raw: Raw,
+        raw: Raw<'_>,
         call: &mut Call<U>,
     ) -> Self::Future;
 }
@@ -143,30 +143,34 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending<T, E>> {
         let mut now = self.clock.now();
-        self.as_mut().begin(now);
-        let mut polled = false;
+        if !self.as_mut().begin(now) {
+            // Before the machine looks at its timers: what has arrived in time is not cut because
+            // this task was late.
+            now = self.as_mut().poll_attempts(now, cx);
+        }
         for _ in 0..STEPS_PER_POLL {
             let this = self.as_mut().project();
             let Progress::Runs { call, .. } = this.progress else {
                 panic!("a call was polled after it had ended");
             };
-            match call.step(now) {
+            match &call.step(now) {
                 Step::Attempt(attempt) => now = self.as_mut().launch(attempt, now, cx),
-                Step::Cancel { id } => self.as_mut().drop_attempt(id),
-                Step::Wait { .. } if !polled => {
-                    polled = true;
-                    now = self.as_mut().poll_attempts(now, cx);
+                Step::Cancel { id } => self.as_mut().drop_attempt(*id),
+                Step::Wait { until } => {
+                    now = match self.as_mut().take_held(now) {
+                        Some(attempt) => self.as_mut().start_attempt(&attempt, now, cx),
+                        None => ready!(self.as_mut().poll_wait(now, *until, cx)),
+                    }
                 }
-                Step::Wait { until } => now = ready!(self.as_mut().poll_wait(now, until, cx)),
                 Step::Done { id, stop } => {
                     let attempts = call.attempts();
                     let latest = this.latest.take().expect("a result that was reported");
                     *this.progress = Progress::Over;
-                    return Poll::Ready(Ending::done(latest, id, stop, attempts));
+                    return Poll::Ready(Ending::done(latest, *id, *stop, attempts));
                 }
                 Step::Reject(rejection) => {
                     *this.progress = Progress::Over;
-                    return Poll::Ready(Ending::rejected(rejection));
+                    return Poll::Ready(Ending::rejected(*rejection));
                 }
             }
         }
@@ -183,52 +187,63 @@ where
     F: Future<Output = Result<T, E>>,
     C: Classify<Result<T, E>>,
 {
-    #[inline]
-    fn begin(self: Pin<&mut Self>, now: Time) {
+    /// Begins the call at its first poll; `false` if it runs already.
+    #[inline(always)]
+    fn begin(self: Pin<&mut Self>, now: Time) -> bool {
         let this = self.project();
-        if let Progress::New { upstream, options } = this.progress {
-            let upstream = upstream.take().expect("it is taken once");
-            let (request, key) = options.request(now);
-            *this.progress = Progress::Runs {
-                call: Call::new(upstream, request, now),
-                key,
-            };
-        }
+        let Progress::New { upstream, options } = this.progress else {
+            return false;
+        };
+        let upstream = upstream.take().expect("it is taken once");
+        let (request, key) = options.request(now);
+        *this.progress = Progress::Runs {
+            call: Call::new(upstream, request, now),
+            key,
+        };
+        true
     }
 
     /// Starts an attempt, or does the harm that is asked for instead.
-    #[inline]
+    #[inline(always)]
     fn launch(
         self: Pin<&mut Self>,
-        attempt: call::Attempt,
+        attempt: &call::Attempt,
         now: Time,
         cx: &mut Context<'_>,
     ) -> Time {
-        let id = attempt.id;
         match attempt.fault {
-            None => return self.start_attempt(attempt, now, cx),
-            Some(Fault::Delay(delay)) => {
+            None => self.start_attempt(attempt, now, cx),
+            Some(fault) => {
+                self.harm(attempt, fault, now);
+                now
+            }
+        }
+    }
+
+    #[cold]
+    fn harm(self: Pin<&mut Self>, attempt: &call::Attempt, fault: Fault, now: Time) {
+        match fault {
+            Fault::Delay(delay) => {
                 self.put(Slot::Held {
-                    attempt,
+                    attempt: *attempt,
                     until: now + delay,
                 });
             }
-            Some(Fault::Hang) => {
-                self.put(Slot::Hangs { id });
+            Fault::Hang => {
+                self.put(Slot::Hangs { id: attempt.id });
             }
-            Some(Fault::Error) => {
+            Fault::Error => {
                 if let Progress::Runs { call, .. } = self.project().progress {
-                    call.lost(id, Reason::Fault, now);
+                    call.lost(attempt.id, Reason::Fault, now);
                 }
             }
         }
-        now
     }
 
-    #[inline]
+    #[inline(always)]
     fn start_attempt(
         mut self: Pin<&mut Self>,
-        attempt: call::Attempt,
+        attempt: &call::Attempt,
         now: Time,
         cx: &mut Context<'_>,
     ) -> Time {
@@ -238,14 +253,16 @@ where
         };
         let (id, deadline) = (attempt.id, call.deadline());
         let ends = attempt.ends.min(deadline);
-        let raw = Raw {
-            attempt,
-            deadline,
-            key: key.clone(),
-        };
         *this.running = Some(id);
         let entered = Entered::new(ends);
-        let future = this.start.start(raw, call);
+        let future = this.start.start(
+            Raw {
+                attempt,
+                deadline,
+                key,
+            },
+            call,
+        );
         drop(entered);
         *this.running = None;
         let slot = self.as_mut().put(Slot::Runs { id, ends, future });
@@ -253,7 +270,7 @@ where
     }
 
     /// Puts an attempt where there is room; where that is.
-    #[inline]
+    #[inline(always)]
     fn put(self: Pin<&mut Self>, slot: Slot<F>) -> Place {
         let mut this = self.project();
         if matches!(this.first.as_mut().project(), SlotProject::Empty) {
@@ -274,7 +291,7 @@ where
         }
     }
 
-    /// Polls all attempts once; those held back start when their time has come.
+    /// Polls all attempts once.
     fn poll_attempts(mut self: Pin<&mut Self>, mut now: Time, cx: &mut Context<'_>) -> Time {
         now = self.as_mut().poll_slot(Place::First, now, cx);
         for hedge in 0..self.hedges.len() {
@@ -283,7 +300,23 @@ where
         now
     }
 
-    #[inline]
+    /// An attempt that was held back and may start now.
+    fn take_held(self: Pin<&mut Self>, now: Time) -> Option<call::Attempt> {
+        let this = self.project();
+        let hedges = this.hedges.iter_mut().map(|hedge| hedge.as_mut());
+        for mut slot in std::iter::once(this.first).chain(hedges) {
+            if let SlotProject::Held { attempt, until } = slot.as_mut().project()
+                && *until <= now
+            {
+                let attempt = *attempt;
+                slot.set(Slot::Empty);
+                return Some(attempt);
+            }
+        }
+        None
+    }
+
+    #[inline(always)]
     fn poll_slot(mut self: Pin<&mut Self>, place: Place, now: Time, cx: &mut Context<'_>) -> Time {
         let this = self.as_mut().project();
         let mut slot = match place {
@@ -291,13 +324,7 @@ where
             Place::Hedge(hedge) => this.hedges[hedge].as_mut(),
         };
         match slot.as_mut().project() {
-            SlotProject::Empty | SlotProject::Hangs { .. } => now,
-            SlotProject::Held { until, .. } if now < *until => now,
-            SlotProject::Held { attempt, .. } => {
-                let attempt = *attempt;
-                slot.set(Slot::Empty);
-                self.start_attempt(attempt, now, cx)
-            }
+            SlotProject::Empty | SlotProject::Held { .. } | SlotProject::Hangs { .. } => now,
             SlotProject::Runs { id, ends, future } => {
                 let id = *id;
                 *this.running = Some(id);
@@ -357,8 +384,7 @@ where
             return Poll::Ready(now);
         }
         ready!(self.as_mut().poll_timer(until, cx));
-        let now = self.clock.now().max(until);
-        Poll::Ready(self.poll_attempts(now, cx))
+        Poll::Ready(self.clock.now().max(until))
     }
 
     fn held_until(self: Pin<&mut Self>) -> Time {

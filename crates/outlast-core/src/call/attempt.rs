@@ -87,8 +87,14 @@ struct Chosen {
 }
 
 impl<U: Deref<Target = Upstream>> Call<U> {
+    /// As [`Call::start`], off the path of a call that succeeds at once.
+    #[inline(never)]
+    pub(super) fn start_later(&mut self, kind: Kind, seat: Option<Seat>) -> Option<Step> {
+        self.start(kind, seat)
+    }
+
     /// Starts an attempt, or finds out why not. `seat` is there if it came through the queue.
-    #[inline]
+    #[inline(always)]
     pub(super) fn start(&mut self, kind: Kind, seat: Option<Seat>) -> Option<Step> {
         let chosen = match self.choose(kind) {
             Ok(chosen) => chosen,
@@ -140,7 +146,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             return None;
         }
         match self.pay() {
-            Ok(()) => self.start(Kind::Hedge, None),
+            Ok(()) => self.start_later(Kind::Hedge, None),
             Err(_) => None,
         }
     }
