@@ -17,8 +17,9 @@
 //! are inclusive: half of the calls failing reaches a ratio of one half, and a cooldown of 30 s
 //! ends at exactly 30 s.
 //!
-//! While closed it costs one atomic load to admit and one striped compare-and-swap to record (two
-//! with a rule about slow calls, two loads with the consecutive rule alone). The lock is taken
+//! While closed it costs one atomic load to admit and one striped compare-and-swap to record: two
+//! with a rule about slow calls, two loads with the consecutive rule alone, three operations on
+//! shared lines with a window of calls. The lock is taken
 //! only to change the state, or in half-open, which is rare by nature. It does not classify
 //! results and does not retry.
 
@@ -97,8 +98,9 @@ impl Breaker {
     /// Whether it would let a call pass, as far as can be told without taking a trial's place.
     pub(crate) fn is_willing(&self, now: Time) -> bool {
         match Word(self.word.load(Ordering::Acquire)).read() {
-            Reading::Closed(_) | Reading::HalfOpen | Reading::Disabled => true,
+            Reading::Closed(_) | Reading::Disabled => true,
             Reading::Open(until) => now >= until,
+            Reading::HalfOpen => lock(&self.machine).has_room_for_trial(now),
             Reading::HeldOpen => false,
         }
     }
@@ -151,11 +153,10 @@ impl Breaker {
         self.change(now, |machine| machine.apply(Input::Manual(manual), now));
     }
 
-    /// How old a cancelled attempt must be to count as a failure, given its timeout: the
-    /// configured patience, else the slow-call threshold, else the timeout itself. A younger one
-    /// says nothing about the dependency.
-    pub fn patience(&self, timeout: Duration) -> Duration {
-        self.counter.patience(timeout)
+    /// How old a cancelled attempt must be to count as a failure: the configured patience, else the
+    /// slow-call threshold, else `limit`. A younger one says nothing about the dependency.
+    pub fn patience(&self, limit: Duration) -> Duration {
+        self.counter.patience(limit)
     }
 
     /// A snapshot for people and metrics.

@@ -26,8 +26,8 @@ use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::time::Duration;
 
-use self::attempt::Live;
 pub use self::attempt::{Attempt, AttemptId, Kind};
+use self::attempt::{Ended, Live};
 use crate::budget::Withdrawal;
 use crate::bulkhead::{Seat, Ticket};
 use crate::hedge::MAX_HEDGES;
@@ -267,22 +267,25 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         }
     }
 
-    /// Reports the result of an attempt, which the driver keeps until the end of the call or the
-    /// next result. Results of attempts that were cancelled change nothing.
+    /// Reports the result of an attempt. `true`: the driver keeps it until the end of the call or
+    /// the next result that counts. `false`: the attempt had been cancelled, and its result changes
+    /// nothing.
     #[inline]
-    pub fn outcome(&mut self, id: AttemptId, outcome: Outcome, now: Time) {
+    pub fn outcome(&mut self, id: AttemptId, outcome: Outcome, now: Time) -> bool {
         self.now = now;
         let Some(live) = self.take_live(id) else {
-            return;
+            return false;
         };
-        self.settle(live, outcome, false);
+        self.settle(live, outcome, Ended::Answered);
         self.last_result = Some(id);
         match outcome {
-            Outcome::Success | Outcome::Permanent | Outcome::Ignored => {
-                self.end(Step::Done { id, stop: None });
-            }
+            Outcome::Success | Outcome::Permanent => self.end(Step::Done { id, stop: None }),
+            // It says nothing, so it does not end what still runs.
+            Outcome::Ignored if self.running > 0 => {}
+            Outcome::Ignored => self.end(Step::Done { id, stop: None }),
             Outcome::Transient | Outcome::Overload { .. } => self.after_failure(),
         }
+        true
     }
 
     /// Reports that an attempt ended without a result to return: an injected error, a panic. It
@@ -290,7 +293,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     pub fn lost(&mut self, id: AttemptId, reason: Reason, now: Time) {
         self.now = now;
         if let Some(live) = self.take_live(id) {
-            self.settle(live, Outcome::Transient, true);
+            self.settle(live, Outcome::Transient, Ended::Lost);
             self.last_cut = Some(Rejection::new(reason));
             self.after_failure();
         }
@@ -301,7 +304,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     #[inline]
     pub fn cancel(&mut self, now: Time) {
         self.now = now;
-        self.cancel_live();
+        self.cancel_live(Ended::Abandoned);
         self.return_unused();
         if !matches!(self.phase, Phase::Ended(_)) {
             self.leave();
@@ -400,7 +403,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
                 until: self.now + wait,
             };
         } else {
-            self.refund_rate();
+            self.refund_rate(self.now + wait);
             self.reject(Rejection::after(Reason::Deadline, wait));
         }
         false
@@ -479,7 +482,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
 
     fn end_at_deadline(&mut self) {
         self.leave();
-        self.cancel_live();
+        self.cancel_live(Ended::Cut);
         self.last_cut = None;
         self.reject(Rejection::new(Reason::Deadline));
     }
@@ -487,7 +490,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     #[inline]
     fn end(&mut self, end: Step) {
         if self.running > 0 {
-            self.cancel_live();
+            self.cancel_live(Ended::Beaten);
         }
         self.return_unused();
         if self.now >= self.shadow_deadline {
@@ -516,16 +519,17 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             } => {
                 bulkhead.expect("only a bulkhead has seats").release(seat);
             }
-            Phase::Paced { .. } => self.refund_rate(),
+            Phase::Paced { until } => self.refund_rate(until),
             phase => self.phase = phase,
         }
     }
 
-    fn refund_rate(&self) {
+    /// Gives back the turn at `turn`, which will not be used.
+    fn refund_rate(&self, turn: Time) {
         match &self.upstream.pace {
             Pace::Free => {}
-            Pace::Shared(rate) => rate.refund(),
-            Pace::Keyed(keyed) => keyed.refund(self.request.key),
+            Pace::Shared(rate) => rate.refund(turn),
+            Pace::Keyed(keyed) => keyed.refund(self.request.key, turn),
         }
     }
 }

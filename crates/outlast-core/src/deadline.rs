@@ -21,7 +21,7 @@ use crate::time::{Time, nanos};
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     call: Option<Duration>,
-    attempt: Duration,
+    attempt: Option<Duration>,
     enforce: bool,
 }
 
@@ -30,7 +30,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             call: None,
-            attempt: Duration::from_secs(30),
+            attempt: None,
             enforce: true,
         }
     }
@@ -52,7 +52,7 @@ impl Config {
 
     /// An attempt ends after this long at the latest. Default 30 s.
     pub fn attempt(mut self, timeout: Duration) -> Config {
-        self.attempt = timeout;
+        self.attempt = Some(timeout);
         self
     }
 
@@ -85,15 +85,11 @@ impl Config {
     /// The end of an attempt that starts at `now`.
     #[inline]
     pub(crate) fn of_attempt(&self, deadline: Time, now: Time) -> Cut {
-        let configured = now + self.attempt;
-        let timeout = self
-            .call
-            .map_or(self.attempt, |call| call.min(self.attempt));
+        let configured = now + self.attempt.unwrap_or(DEFAULT_ATTEMPT);
         if deadline == Time::MAX {
             return Cut {
                 at: configured,
                 at_share: false,
-                timeout,
             };
         }
         let remaining = nanos(deadline.since(now));
@@ -101,7 +97,21 @@ impl Config {
         Cut {
             at: configured.min(share),
             at_share: share < configured,
-            timeout,
+        }
+    }
+
+    /// The longest that the upstream gives an attempt.
+    pub(crate) fn longest_attempt(&self) -> Duration {
+        let attempt = self.attempt.unwrap_or(DEFAULT_ATTEMPT);
+        self.call.map_or(attempt, |call| call.min(attempt))
+    }
+
+    /// How long an attempt that somebody cancelled may have run before that counts against the
+    /// dependency, unless its breaker knows better: the limits that were set, or else a second.
+    pub(crate) fn patience(&self) -> Duration {
+        match (self.call, self.attempt) {
+            (None, None) => DEFAULT_PATIENCE,
+            _ => self.longest_attempt(),
         }
     }
 
@@ -109,7 +119,7 @@ impl Config {
         let most = "must be longer than zero; leave it out for no limit";
         ensure(self.call != Some(Duration::ZERO), "deadline.call", most)?;
         ensure(
-            !self.attempt.is_zero(),
+            self.attempt != Some(Duration::ZERO),
             "deadline.attempt",
             "must be longer than zero",
         )
@@ -122,9 +132,14 @@ pub(crate) struct Cut {
     pub(crate) at: Time,
     /// At its share of the call's time, not by the timeout of attempts.
     pub(crate) at_share: bool,
-    /// The longest that the upstream itself gives an attempt.
-    pub(crate) timeout: Duration,
 }
+
+/// A bound for what nobody thought about: long enough for anything, short enough to notice.
+const DEFAULT_ATTEMPT: Duration = Duration::from_secs(30);
+/// Callers that give up after a second of silence have waited; without limits of its own the
+/// upstream must believe them, or a hung dependency whose callers bring their own timeouts would
+/// never open its breaker.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

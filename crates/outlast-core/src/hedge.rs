@@ -5,8 +5,9 @@
 //! that with p95 about one call in twenty is hedged.
 //!
 //! The laws it keeps, together with the call:
-//! - the first *success* wins and the losers are cancelled; an attempt that fails never ends one
-//!   that is still running;
+//! - the first *success* wins and the losers are cancelled, and so does a definite answer
+//!   ([`Permanent`](crate::outcome::Outcome::Permanent)); an attempt that fails, or says nothing,
+//!   never ends one that is still running;
 //! - when one fails while another runs, the next hedge starts at once;
 //! - every hedge is drawn from the upstream's budget; without one it is skipped, silently for
 //!   the caller;

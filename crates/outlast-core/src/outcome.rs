@@ -30,11 +30,6 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether another attempt could help.
-    pub const fn is_retryable(self) -> bool {
-        matches!(self, Outcome::Transient | Outcome::Overload { .. })
-    }
-
     /// A stable snake_case name for metrics and logs.
     pub const fn name(self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@
 //! compare-and-swap.
 //!
 //! With a `wait` above zero a call may reserve a later instant and wait for it, instead of being
-//! rejected. A cancelled wait gives its reservation back.
+//! rejected. A cancelled wait gives its reservation back, unless somebody has a later one.
 //!
 //! [`Keyed`] holds one such number per key in a table of fixed size.
 
@@ -72,13 +72,13 @@ impl Rate {
         }
     }
 
-    /// Gives back one call that was admitted but not made.
-    pub fn refund(&self) {
-        let give = |next: u64| Some(next.saturating_sub(self.limit.interval));
-        let _ = self
-            .next
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, give);
+    /// Gives back the turn at `turn` (the time of admission and the wait together), which will not
+    /// be used. If somebody has a later turn it is lost: moving those would break their spacing.
+    pub fn refund(&self, turn: Time) {
+        let (after, before) = self.limit.around(turn);
+        let next = &self.next.0;
+        // Not a failure: somebody came later.
+        let _ = next.compare_exchange(after, before, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
@@ -183,6 +183,12 @@ struct Limit {
 }
 
 impl Limit {
+    /// The theoretical arrival times after and before the one call whose turn is at `turn`.
+    fn around(&self, turn: Time) -> (u64, u64) {
+        let after = turn.as_nanos().saturating_add(self.tolerance);
+        (after, after.saturating_sub(self.interval))
+    }
+
     /// The theoretical arrival time after `calls` more, and how long to wait for the last.
     fn admit(&self, next: u64, calls: NonZeroU32, now: Time) -> Result<(u64, Duration), Rejection> {
         let cost = self.interval.saturating_mul(u64::from(calls.get()));
@@ -245,7 +251,12 @@ mod tests {
             waits,
             [Some(Duration::ZERO), Some(SECOND), Some(2 * SECOND), None]
         );
-        rate.refund();
+        rate.refund(Time::ZERO + SECOND);
+        assert!(
+            rate.admit(Time::ZERO).is_err(),
+            "the turn after it is taken"
+        );
+        rate.refund(Time::ZERO + 2 * SECOND);
         assert_eq!(rate.admit(Time::ZERO), Ok(2 * SECOND));
     }
 

@@ -37,11 +37,6 @@ impl Ratio {
         }
     }
 
-    /// This share in millionths.
-    pub const fn millionths(self) -> u32 {
-        self.0
-    }
-
     /// This share as a floating-point number from 0 to 1.
     pub fn as_f64(self) -> f64 {
         f64::from(self.0) / f64::from(MILLION)

@@ -14,6 +14,7 @@ mod stats;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use config::Config;
 pub use stats::{EndpointStats, Stats};
@@ -22,7 +23,7 @@ use self::stats::Outcomes;
 use crate::breaker::{self, Breaker};
 use crate::budget::Budget;
 use crate::bulkhead::Bulkhead;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, DAY};
 use crate::event::{Event, Observer};
 use crate::fallback::Why;
 use crate::hedge::Latency;
@@ -106,6 +107,10 @@ impl Upstream {
         observer: Option<Arc<dyn Observer>>,
     ) -> Result<Upstream, ConfigError> {
         config.check()?;
+        let longest_attempt = config.deadline.longest_attempt();
+        if let Some(breaker) = &mut config.breaker {
+            breaker.default_lease(longest_attempt);
+        }
         let endpoint = |at: usize, name: &str| {
             let breaker = match &config.breaker {
                 None => None,
@@ -184,6 +189,13 @@ impl Upstream {
         self.config.makes_extra_attempts()
     }
 
+    /// Ends the pause that an endpoint asked for: an operator knows better.
+    pub fn end_pause(&self, endpoint: usize) {
+        if let Some(endpoint) = self.endpoints.get(endpoint) {
+            endpoint.paused_until.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Switches the configured faults on or off.
     pub fn inject_faults(&self, on: bool) {
         self.faults.store(on, Ordering::Relaxed);
@@ -245,8 +257,10 @@ impl Endpoint {
         self.outcomes.note(outcome);
     }
 
-    /// Spares it of extra attempts until `until`.
-    pub(crate) fn pause(&self, until: Time) {
+    /// Spares it of extra attempts for `wait`. A hint of more than a day is taken for a day: it is
+    /// rather a mistake (a date where a duration belongs) than a plan.
+    pub(crate) fn pause(&self, wait: Duration, now: Time) {
+        let until = now + wait.min(DAY);
         self.paused_until
             .fetch_max(until.as_nanos(), Ordering::Relaxed);
     }

@@ -14,7 +14,7 @@ use outlast_core::time::Time;
 use crate::attempt::{Attempt, KeySource, Raw};
 use crate::caller::Options;
 use crate::classify::Classify;
-use crate::deadline::Entered;
+use crate::deadline::{Entered, current_time};
 use crate::ending::{Ending, Latest};
 use crate::upstream::Inner;
 
@@ -47,9 +47,9 @@ pub(crate) fn run<T, E>(
             Step::Cancel { .. } => {}
             Step::Done { id, stop } => {
                 let latest = latest.expect("the machine asks for a result that was reported");
-                return Ending::done(latest, id, stop, run.call.attempts());
+                return Ending::done(latest, id, stop, run.call.attempts(), run.call.deadline());
             }
-            Step::Reject(rejection) => return Ending::rejected(rejection),
+            Step::Reject(rejection) => return Ending::rejected(rejection, run.call.deadline()),
         }
     }
 }
@@ -71,7 +71,13 @@ impl<'a> Run<'a> {
     ) -> Option<Latest<T, E>> {
         match next.fault {
             None => {}
-            Some(Fault::Delay(delay)) => pause(delay),
+            Some(Fault::Delay(delay)) => {
+                let now = self.inner.clock.now();
+                pause(delay.min(next.ends.since(now)));
+                if now + delay >= next.ends {
+                    return None;
+                }
+            }
             Some(Fault::Error) => {
                 self.call
                     .lost(next.id, Reason::Fault, self.inner.clock.now());
@@ -86,7 +92,8 @@ impl<'a> Run<'a> {
             deadline: self.call.deadline(),
             key: &self.key,
         };
-        let entered = Entered::new(next.ends.min(self.call.deadline()));
+        let ends = next.ends.min(self.call.deadline()).min(current_time());
+        let entered = Entered::new(ends);
         let result = attempt(Attempt::new(self.inner, raw));
         drop(entered);
         let outcome = classify.classify(&result);

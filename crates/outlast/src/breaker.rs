@@ -83,7 +83,7 @@ impl fmt::Debug for Breaker {
 }
 
 /// The right to make one call. Dropped without a word it counts as cancelled: as a failure if it
-/// was held longer than the breaker's patience (without one, 30 s), or if its thread panics;
+/// was held longer than the breaker's patience (without one, 1 s), or if its thread panics;
 /// otherwise as nothing.
 #[must_use = "record the result; a dropped permit counts as a cancelled call"]
 pub struct Permit<'a> {
@@ -129,5 +129,5 @@ impl fmt::Debug for Permit<'_> {
     }
 }
 
-/// The same as the default timeout of an attempt.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The same as for an upstream without limits.
+const PATIENCE: Duration = Duration::from_secs(1);

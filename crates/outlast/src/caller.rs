@@ -11,7 +11,7 @@ use crate::attempt::KeySource;
 use crate::blocking;
 use crate::classify::{ByResult, Classify};
 use crate::clock::time_of;
-use crate::deadline::current_time;
+use crate::deadline::{Entered, current_time};
 use crate::error::Error;
 use crate::seed::{IdempotencyKey, Seed};
 use crate::stale::{Answer, Stale};
@@ -154,6 +154,26 @@ impl<'a, C> Caller<'a, C> {
         crate::Calling::new(self.inner, attempt, self.classify, self.options)
     }
 
+    /// Calls the dependency through all policies, each attempt on a thread of `pool`; see
+    /// [`Pool::call`](crate::Pool::call).
+    ///
+    /// # Panics
+    /// If the pool is another upstream's.
+    #[cfg(feature = "tokio")]
+    pub fn call_on<F, T, E>(self, pool: &crate::Pool, attempt: F) -> crate::PoolCall<F, T, E, C>
+    where
+        F: Fn(crate::Attempt) -> Result<T, E> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        C: Classify<Result<T, E>>,
+    {
+        assert!(
+            pool.belongs_to(self.inner),
+            "the pool belongs to another upstream"
+        );
+        pool.run(attempt, self.classify, self.options)
+    }
+
     /// Calls the dependency on the current thread; see
     /// [`Upstream::call_blocking`](crate::Upstream::call_blocking).
     ///
@@ -168,7 +188,7 @@ impl<'a, C> Caller<'a, C> {
     }
 
     /// As [`Caller::call_blocking`]; when it ends without an answer, `fallback` is told why and
-    /// may give one.
+    /// may give one, within the call's deadline, which is current while it runs.
     ///
     /// # Errors
     /// As [`Caller::call_blocking`], and [`Error::Fallback`].
@@ -180,7 +200,11 @@ impl<'a, C> Caller<'a, C> {
     {
         let ending = blocking::run(self.inner, &self.options, &self.classify, &mut attempt);
         match ending.why {
-            Some(why) if self.inner.core.falls_back(why) => ending.replace(fallback(why)),
+            Some(why) if self.inner.core.falls_back(why) => {
+                let deadline = ending.deadline.min(current_time());
+                let _entered = Entered::new(deadline);
+                ending.replace(fallback(why))
+            }
             _ => ending.result,
         }
     }

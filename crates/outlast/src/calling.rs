@@ -5,11 +5,14 @@ use std::task::{Context, Poll};
 
 use outlast_core::call::Call;
 use outlast_core::fallback::Why;
+use outlast_core::time::Time;
 use pin_project_lite::pin_project;
 
 use crate::attempt::{Attempt, Raw};
 use crate::caller::Options;
 use crate::classify::{ByResult, Classify};
+use crate::clock::instant_of;
+use crate::deadline::scope;
 use crate::error::Error;
 use crate::run::{Run, Start};
 use crate::stale::{Answer, Stale};
@@ -49,7 +52,9 @@ where
         self.fallback(|_| async { Ok(value) }).await
     }
 
-    /// Asks `fallback` for an answer when the call ends without one, and tells it why.
+    /// Asks `fallback` for an answer when the call ends without one, and tells it why. The call's
+    /// deadline holds for it, too: one that is not done by then is dropped, and the call ends as it
+    /// would without a fallback. One that answers at once always may.
     ///
     /// # Errors
     /// For what the fallback does not cover, and [`Error::Fallback`] when it fails itself.
@@ -61,7 +66,12 @@ where
         let inner = self.inner;
         let ending = self.run.await;
         match ending.why {
-            Some(why) if inner.core.falls_back(why) => ending.replace(fallback(why).await),
+            Some(why) if inner.core.falls_back(why) => {
+                match until(ending.deadline, fallback(why)).await {
+                    Some(answer) => ending.replace(answer),
+                    None => ending.result,
+                }
+            }
             _ => ending.result,
         }
     }
@@ -97,6 +107,16 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Error<E>>> {
         self.project().run.poll(cx).map(|ending| ending.result)
     }
+}
+
+/// Runs `work` with this deadline; `None` when it is not done by then.
+async fn until<F: Future>(deadline: Time, work: F) -> Option<F::Output> {
+    let Some(end) = instant_of(deadline).filter(|_| deadline < Time::MAX) else {
+        return Some(work.await);
+    };
+    tokio::time::timeout_at(end.into(), scope(end, work))
+        .await
+        .ok()
 }
 
 /// Makes attempts by calling a closure.

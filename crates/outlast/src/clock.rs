@@ -1,7 +1,7 @@
-//! The one place that reads a clock.
+//! The one place that reads the monotonic clock.
 //!
 //! All drivers of a process share one timeline, so that a deadline set by one upstream's call can
-//! be inherited by another's. Its epoch is the first reading.
+//! be inherited by another's.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// The time now.
+    /// The time now, on the timeline that all clocks of the process share.
     #[inline]
     pub fn now(self) -> Time {
         match self {
@@ -36,15 +36,19 @@ impl Clock {
 /// The instant of a time in events and statistics; `None` if it lies beyond what the platform can
 /// express ("never").
 pub fn instant_of(time: Time) -> Option<Instant> {
-    EPOCH
-        .instant
-        .checked_add(Duration::from_nanos(time.as_nanos()))
+    let nanos = Duration::from_nanos(time.as_nanos());
+    match nanos.checked_sub(HEAD_START) {
+        Some(after) => EPOCH.instant.checked_add(after),
+        None => EPOCH.instant.checked_sub(HEAD_START - nanos),
+    }
 }
 
-/// The time of an instant; the epoch for one before it.
+/// The time of an instant.
 pub(crate) fn time_of(instant: Instant) -> Time {
-    let since = instant.saturating_duration_since(EPOCH.instant);
-    Time::ZERO + since
+    match instant.checked_duration_since(EPOCH.instant) {
+        Some(after) => Time::ZERO + HEAD_START + after,
+        None => Time::ZERO + HEAD_START.saturating_sub(EPOCH.instant.duration_since(instant)),
+    }
 }
 
 #[cfg(feature = "tokio")]
@@ -53,15 +57,20 @@ fn precise() -> Instant {
 }
 
 #[cfg(not(feature = "tokio"))]
-#[expect(clippy::disallowed_methods, reason = "this is the driver's clock")]
 fn precise() -> Instant {
+    monotonic()
+}
+
+/// The system's clock, whatever tokio's says.
+#[expect(clippy::disallowed_methods, reason = "this is the driver's clock")]
+fn monotonic() -> Instant {
     Instant::now()
 }
 
 #[cfg(target_os = "linux")]
 fn coarse() -> Time {
     let elapsed = kernel_time(rustix::time::ClockId::MonotonicCoarse);
-    Time::from_nanos(elapsed.saturating_sub(EPOCH.kernel))
+    Time::ZERO + HEAD_START + Duration::from_nanos(elapsed.saturating_sub(EPOCH.kernel))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -84,8 +93,12 @@ struct Epoch {
     kernel: u64,
 }
 
+/// The timeline begins this long before its first reading: a clock that somebody has paused stands
+/// behind the others.
+const HEAD_START: Duration = Duration::from_secs(60 * 60);
+
 static EPOCH: LazyLock<Epoch> = LazyLock::new(|| Epoch {
-    instant: precise(),
+    instant: monotonic(),
     // Read second, so that the coarse clock is never ahead of the precise one.
     #[cfg(target_os = "linux")]
     kernel: kernel_time(rustix::time::ClockId::Monotonic),
@@ -109,6 +122,8 @@ mod tests {
     fn times_and_instants_convert_both_ways() {
         let now = Clock::Precise.now();
         assert_eq!(time_of(instant_of(now).unwrap()), now);
+        let earlier = EPOCH.instant.checked_sub(Duration::from_millis(5)).unwrap();
+        assert_eq!(instant_of(time_of(earlier)), Some(earlier));
         assert_eq!(
             instant_of(Time::MAX).map(time_of).unwrap_or(Time::MAX),
             Time::MAX

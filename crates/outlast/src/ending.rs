@@ -6,6 +6,7 @@ use outlast_core::call::AttemptId;
 use outlast_core::fallback::Why;
 use outlast_core::outcome::Outcome;
 use outlast_core::reject::Rejection;
+use outlast_core::time::Time;
 
 use crate::error::Error;
 use crate::stale::{Answer, Stale};
@@ -16,6 +17,8 @@ pub(crate) struct Ending<T, E> {
     pub(crate) result: Result<T, Error<E>>,
     /// `None` for a success.
     pub(crate) why: Option<Why>,
+    /// When a fallback has to be done.
+    pub(crate) deadline: Time,
 }
 
 /// The latest result of an attempt, kept until the machine asks for it.
@@ -26,10 +29,11 @@ pub(crate) struct Latest<T, E> {
 }
 
 impl<T, E> Ending<T, E> {
-    pub(crate) fn rejected(rejection: Rejection) -> Ending<T, E> {
+    pub(crate) fn rejected(rejection: Rejection, deadline: Time) -> Ending<T, E> {
         Ending {
             result: Err(Error::Rejected(rejection)),
             why: Some(Why::Rejected(rejection)),
+            deadline,
         }
     }
 
@@ -40,6 +44,7 @@ impl<T, E> Ending<T, E> {
         id: AttemptId,
         stop: Option<Rejection>,
         attempts: u32,
+        deadline: Time,
     ) -> Ending<T, E> {
         assert_eq!(latest.id, id, "the machine asks for the latest result only");
         let result = latest.result.map_err(|error| match stop {
@@ -54,6 +59,7 @@ impl<T, E> Ending<T, E> {
         Ending {
             result,
             why: (latest.outcome != Outcome::Success).then_some(why),
+            deadline,
         }
     }
 

@@ -50,7 +50,8 @@ impl<E> Error<E> {
         self.rejection()?.retry_after
     }
 
-    /// The application's own error, if an attempt had one.
+    /// The application's own error: that of the fallback if one failed, else that of the last
+    /// attempt which had one.
     pub fn inner(&self) -> Option<&E> {
         match self {
             Error::Rejected(_) => None,
@@ -59,7 +60,7 @@ impl<E> Error<E> {
         }
     }
 
-    /// The application's own error, if an attempt had one.
+    /// As [`Error::inner`], by value.
     pub fn into_inner(self) -> Option<E> {
         match self {
             Error::Rejected(_) => None,

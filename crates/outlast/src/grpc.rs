@@ -8,7 +8,6 @@ use tonic::{Code, Request, Status};
 
 use crate::attempt::Attempt;
 use crate::classify::Classify;
-use crate::headers;
 
 /// Judges `Result<_, tonic::Status>`.
 ///
@@ -121,11 +120,6 @@ fn pushback(metadata: &MetadataMap) -> Pushback {
         Some(Ok(millis)) => Pushback::After(Duration::from_millis(millis)),
         Some(Err(_)) | None => Pushback::Never,
     }
-}
-
-/// The remaining time that a gRPC caller sent.
-pub fn remaining(metadata: &MetadataMap) -> Option<Duration> {
-    headers::parse_grpc_timeout(metadata.as_ref().get(&headers::GRPC_TIMEOUT)?)
 }
 
 #[cfg(test)]

@@ -70,6 +70,15 @@ impl<B: Clone> crate::Repeat<http::Request<B>> for Idempotent {
     }
 }
 
+#[cfg(feature = "tower")]
+impl crate::Upstream {
+    /// [`Upstream::layer`](crate::Upstream::layer) for HTTP clients: responses are judged by
+    /// [`ByStatus`], and requests repeated by the rule of [`Idempotent`].
+    pub fn http_layer(&self) -> crate::Layer<ByStatus, Idempotent> {
+        self.layer().classify(ByStatus).repeat(Idempotent)
+    }
+}
+
 /// Writes the deadline of an attempt into the headers of its request, if it has one.
 pub fn prepare(headers: &mut HeaderMap, attempt: &crate::Attempt) {
     if let Some(remaining) = attempt.remaining() {

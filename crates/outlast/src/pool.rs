@@ -23,10 +23,10 @@ use tokio::sync::oneshot;
 use crate::attempt::{Attempt, Raw};
 use crate::caller::Options;
 use crate::classify::{ByResult, Classify};
-use crate::deadline::Entered;
+use crate::deadline::{Entered, current_time};
 use crate::error::Error;
 use crate::run::{Run, Start};
-use crate::upstream::{Held, Upstream};
+use crate::upstream::{Held, Inner, Upstream};
 
 /// Threads for the attempts of one upstream: the thread-pool bulkhead. The threads end when the
 /// pool is dropped and their work is done.
@@ -80,24 +80,27 @@ impl Upstream {
 
 impl Pool {
     /// Calls the dependency through all policies, each attempt on a thread of the pool. `Ok` is a
-    /// success and `Err` a transient failure; see [`Pool::call_classified`] to judge otherwise.
+    /// success and `Err` a transient failure; for settings of single calls see
+    /// [`Caller::call_on`](crate::Caller::call_on).
     pub fn call<F, T, E>(&self, attempt: F) -> PoolCall<F, T, E>
     where
         F: Fn(Attempt) -> Result<T, E> + Send + Sync + 'static,
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.call_classified(ByResult, attempt)
+        self.upstream.caller().call_on(self, attempt)
     }
 
-    /// As [`Pool::call`], with a judgement of its own.
-    pub fn call_classified<C, F, T, E>(&self, classify: C, attempt: F) -> PoolCall<F, T, E, C>
-    where
-        C: Classify<Result<T, E>>,
-        F: Fn(Attempt) -> Result<T, E> + Send + Sync + 'static,
-        T: Send + 'static,
-        E: Send + 'static,
-    {
+    pub(crate) fn belongs_to(&self, inner: &Inner) -> bool {
+        std::ptr::eq(&*self.upstream.inner, inner)
+    }
+
+    pub(crate) fn run<F, T, E, C>(
+        &self,
+        attempt: F,
+        classify: C,
+        options: Options,
+    ) -> PoolCall<F, T, E, C> {
         let start = Jobs {
             upstream: self.upstream.clone(),
             jobs: self.jobs.clone(),
@@ -105,9 +108,8 @@ impl Pool {
             result: std::marker::PhantomData,
         };
         let clock = self.upstream.inner.clock;
-        let held = Held(self.upstream.clone());
         PoolCall {
-            run: Run::new(held, clock, start, classify, Options::default()),
+            run: Run::new(Held(self.upstream.clone()), clock, start, classify, options),
         }
     }
 }
@@ -181,7 +183,7 @@ where
         };
         let closure = Arc::clone(&self.attempt);
         let attempt = Attempt::new(&self.upstream.inner, raw);
-        let ends = raw.attempt.ends.min(raw.deadline);
+        let ends = raw.attempt.ends.min(raw.deadline).min(current_time());
         let job = move || {
             let seat = seat;
             if sender.is_closed() {

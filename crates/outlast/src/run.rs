@@ -20,7 +20,7 @@ use crate::attempt::{KeySource, Raw};
 use crate::caller::Options;
 use crate::classify::Classify;
 use crate::clock::instant_of;
-use crate::deadline::Entered;
+use crate::deadline::{Entered, current_time};
 use crate::ending::{Ending, Latest};
 
 /// Makes the attempts of one call.
@@ -164,13 +164,15 @@ where
                 }
                 Step::Done { id, stop } => {
                     let attempts = call.attempts();
+                    let deadline = call.deadline();
                     let latest = this.latest.take().expect("a result that was reported");
                     *this.progress = Progress::Over;
-                    return Poll::Ready(Ending::done(latest, *id, *stop, attempts));
+                    return Poll::Ready(Ending::done(latest, *id, *stop, attempts, deadline));
                 }
                 Step::Reject(rejection) => {
+                    let deadline = call.deadline();
                     *this.progress = Progress::Over;
-                    return Poll::Ready(Ending::rejected(*rejection));
+                    return Poll::Ready(Ending::rejected(*rejection, deadline));
                 }
             }
         }
@@ -252,7 +254,7 @@ where
             return now;
         };
         let (id, deadline) = (attempt.id, call.deadline());
-        let ends = attempt.ends.min(deadline);
+        let ends = attempt.ends.min(deadline).min(current_time());
         *this.running = Some(id);
         let entered = Entered::new(ends);
         let future = this.start.start(
@@ -339,14 +341,16 @@ where
                 slot.set(Slot::Empty);
                 *this.running = None;
                 let now = this.clock.now();
-                if let Progress::Runs { call, .. } = this.progress {
-                    call.outcome(id, outcome, now);
+                // Another may have ended the call in this very poll.
+                if let Progress::Runs { call, .. } = this.progress
+                    && call.outcome(id, outcome, now)
+                {
+                    *this.latest = Some(Latest {
+                        id,
+                        outcome,
+                        result,
+                    });
                 }
-                *this.latest = Some(Latest {
-                    id,
-                    outcome,
-                    result,
-                });
                 now
             }
         }

@@ -131,15 +131,29 @@ impl Upstream {
     /// Takes the breaker of an endpoint by hand, or gives it back. `false` if there is no such
     /// endpoint, or no breaker is configured.
     pub fn force_breaker(&self, endpoint: &str, manual: Manual) -> bool {
-        let core = &self.inner.core;
-        let named = |&number: &usize| core.endpoint(number) == Some(endpoint);
-        let breaker = (0..core.endpoints().get())
-            .find(named)
-            .and_then(|at| core.breaker(at));
+        let number = self
+            .inner
+            .endpoints
+            .iter()
+            .position(|name| name == endpoint);
+        let breaker = number.and_then(|number| self.inner.core.breaker(number));
         if let Some(breaker) = breaker {
             breaker.force(manual, self.inner.clock.now());
         }
         breaker.is_some()
+    }
+
+    /// Ends the pause that an endpoint asked for. `false` if there is no such endpoint.
+    pub fn end_pause(&self, endpoint: &str) -> bool {
+        let number = self
+            .inner
+            .endpoints
+            .iter()
+            .position(|name| name == endpoint);
+        if let Some(number) = number {
+            self.inner.core.end_pause(number);
+        }
+        number.is_some()
     }
 
     /// Switches the configured faults on or off.

@@ -25,7 +25,7 @@ pub struct Config {
     pub(super) trials: u32,
     pub(super) successes: u32,
     pub(super) tolerated: u32,
-    pub(super) lease: Duration,
+    pub(super) lease: Option<Duration>,
     pub(super) patience: Option<Duration>,
     pub(super) enforce: bool,
 }
@@ -73,7 +73,7 @@ impl Config {
             trials: 3,
             successes: 3,
             tolerated: 0,
-            lease: Duration::from_secs(30),
+            lease: None,
             patience: None,
             enforce: true,
         }
@@ -145,14 +145,16 @@ impl Config {
     }
 
     /// A trial without a result is judged failed after this time, so that a hung one cannot keep
-    /// the breaker half-open for ever. Default 30 s, 10 ms to 24 h.
+    /// the breaker half-open for ever. Default 30 s, or the upstream's timeout of attempts if that is
+    /// longer; 10 ms to 24 h.
     pub fn lease(mut self, lease: Duration) -> Config {
-        self.lease = lease;
+        self.lease = Some(lease);
         self
     }
 
     /// A cancelled attempt that ran this long counts as a failure; a younger one as nothing.
-    /// Default: the slow-call threshold, else the timeout of the attempt.
+    /// Default: the slow-call threshold, else the limits on attempts and calls that were set, else
+    /// 1 s.
     pub fn patience(mut self, patience: Duration) -> Config {
         self.patience = Some(patience);
         self
@@ -162,6 +164,15 @@ impl Config {
     pub fn enforce(mut self, enforce: bool) -> Config {
         self.enforce = enforce;
         self
+    }
+
+    /// Gives attempts that may take `longest` the time to answer as trials.
+    pub(crate) fn default_lease(&mut self, longest: Duration) {
+        self.lease.get_or_insert(longest.clamp(DEFAULT_LEASE, DAY));
+    }
+
+    pub(super) fn trial_lease(&self) -> Duration {
+        self.lease.unwrap_or(DEFAULT_LEASE)
     }
 
     /// Whether it is not in shadow mode.
@@ -229,7 +240,7 @@ impl Config {
             "must be at least 1 ms with the luckiest jitter; Jitter::Full goes down to zero, use \
              Jitter::Proportional",
         )?;
-        check_length(self.lease)
+        check_length(self.trial_lease())
             .map_err(|_| ConfigError::new("breaker.lease", "must lie between 10 ms and 24 h"))?;
         ensure(
             (1..=MAX_TRIALS).contains(&self.trials) && (1..=MAX_TRIALS).contains(&self.successes),
@@ -245,6 +256,8 @@ impl From<Duration> for Backoff {
     }
 }
 
+/// The same as the default timeout of an attempt.
+const DEFAULT_LEASE: Duration = Duration::from_secs(30);
 /// A half-open phase that needs more trials than this is traffic, not a trial; the bound keeps
 /// the list of leases small.
 const MAX_TRIALS: u32 = 1_000;

@@ -205,6 +205,16 @@ impl Machine {
         None
     }
 
+    /// Whether another trial might start.
+    pub(super) fn has_room_for_trial(&self, now: Time) -> bool {
+        match &self.phase {
+            Phase::HalfOpen { trials, .. } => trials.has_room(now),
+            Phase::Closed | Phase::Disabled | Phase::HeldClosed => true,
+            Phase::Open { until, .. } => now >= *until,
+            Phase::HeldOpen => false,
+        }
+    }
+
     fn enter(&mut self, phase: Phase) {
         self.generation += 1;
         self.trips += u64::from(matches!(phase, Phase::Open { .. }));
@@ -270,7 +280,7 @@ impl Trials {
     fn new(config: &Config) -> Trials {
         Trials {
             limit: config.trials as usize,
-            lease: config.lease,
+            lease: config.trial_lease(),
             running: Vec::new(),
             started: 0,
             succeeded: 0,
@@ -289,6 +299,10 @@ impl Trials {
             ends: now + self.lease,
         });
         Some(self.started)
+    }
+
+    fn has_room(&self, now: Time) -> bool {
+        self.running.iter().filter(|trial| trial.ends > now).count() < self.limit
     }
 
     /// How long until a place is free at the latest.

@@ -953,7 +953,7 @@ impl Model {
             ModelPhase::Open { until, .. } => Err(Some(*until - self.now)),
             ModelPhase::HalfOpen { running, .. } => {
                 if running.len() < self.config.trials as usize {
-                    running.push((number, self.now + nanos(self.config.lease)));
+                    running.push((number, self.now + nanos(self.config.trial_lease())));
                     Ok(Some(number))
                 } else {
                     Err(running.iter().map(|trial| trial.1 - self.now).min())

@@ -79,6 +79,33 @@ pub(super) struct Live {
     started: Time,
 }
 
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// With a result.
+    Answered,
+    /// Its time was up.
+    Cut,
+    /// Another was faster.
+    Beaten,
+    /// It had no result to give: an injected error.
+    Lost,
+    /// The caller went away.
+    Abandoned,
+}
+
+impl Ended {
+    /// Whether the time it took says how long the dependency takes, or at least how long it took
+    /// no less than. A fast error does not, nor does a caller that left.
+    fn tells_latency(self, outcome: Outcome) -> bool {
+        match self {
+            Ended::Answered => matches!(outcome, Outcome::Success | Outcome::Permanent),
+            Ended::Cut | Ended::Beaten => true,
+            Ended::Lost | Ended::Abandoned => false,
+        }
+    }
+}
+
 /// An endpoint that will take an attempt.
 struct Chosen {
     offset: usize,
@@ -162,14 +189,14 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         if live.cut.at_share {
             self.last_cut = Some(Rejection::new(Reason::Deadline));
             if self.deadline_is_callers {
-                self.settle_cancelled(live);
+                self.settle_cancelled(live, Ended::Cut);
             } else {
-                self.settle(live, Outcome::Transient, true);
+                self.settle(live, Outcome::Transient, Ended::Cut);
             }
             self.end_without_time();
         } else {
             self.last_cut = Some(Rejection::new(Reason::Timeout));
-            self.settle(live, Outcome::Transient, true);
+            self.settle(live, Outcome::Transient, Ended::Cut);
             self.after_failure();
         }
     }
@@ -183,7 +210,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
 
     /// Books what an attempt taught, and returns what it held.
     #[inline]
-    pub(super) fn settle(&mut self, live: Live, outcome: Outcome, cancelled: bool) {
+    pub(super) fn settle(&mut self, live: Live, outcome: Outcome, ended: Ended) {
         let upstream = &*self.upstream;
         let endpoint = &upstream.endpoints[live.endpoint];
         let took = self.now.since(live.started);
@@ -204,15 +231,14 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             }
             Outcome::Overload {
                 retry_after: Some(wait),
-            } => endpoint.pause(self.now + wait),
+            } => endpoint.pause(wait, self.now),
             Outcome::Overload { retry_after: None }
             | Outcome::Transient
             | Outcome::Permanent
             | Outcome::Ignored => {}
         }
-        let answered = matches!(outcome, Outcome::Success | Outcome::Permanent);
         if let Some(latency) = &upstream.latency
-            && (answered || cancelled)
+            && ended.tells_latency(outcome)
         {
             latency.record(took, self.now);
         }
@@ -222,36 +248,37 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             endpoint: &endpoint.name,
             outcome,
             took,
-            cancelled,
+            cancelled: ended != Ended::Answered,
         });
     }
 
     /// Settles an attempt that somebody cut off: a failure only if it was slow enough to be one.
-    pub(super) fn settle_cancelled(&mut self, live: Live) {
+    fn settle_cancelled(&mut self, live: Live, ended: Ended) {
         let breaker = self.upstream.endpoints[live.endpoint].breaker.as_ref();
-        let timeout = live.cut.timeout;
-        let patience = breaker.map_or(timeout, |breaker| breaker.patience(timeout));
+        let limit = self.upstream.config.deadline.patience();
+        let patience = breaker.map_or(limit, |breaker| breaker.patience(limit));
         let hung = self.now.since(live.started) >= patience;
-        self.settle(
-            live,
-            if hung {
-                Outcome::Transient
-            } else {
-                Outcome::Ignored
-            },
-            true,
-        );
+        let outcome = if hung {
+            Outcome::Transient
+        } else {
+            Outcome::Ignored
+        };
+        self.settle(live, outcome, ended);
     }
 
     /// Settles all attempts that run; their results do not matter any more.
     #[cold]
-    pub(super) fn cancel_live(&mut self) {
+    pub(super) fn cancel_live(&mut self, ended: Ended) {
         self.losers = true;
         self.running = 0;
         for at in 0..self.live.len() {
             if let Some(live) = self.live[at].take() {
                 self.cancels[at] = Some(live.id);
-                self.settle_cancelled(live);
+                if ended == Ended::Cut && !self.deadline_is_callers {
+                    self.settle(live, Outcome::Transient, ended);
+                } else {
+                    self.settle_cancelled(live, ended);
+                }
             }
         }
     }
@@ -287,8 +314,10 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     /// spare those that asked for a pause; a first one goes there only if no other is left.
     #[inline(always)]
     fn choose(&self, kind: Kind) -> Result<Chosen, Rejection> {
-        match self.search(false) {
-            Err(_) if kind == Kind::First && self.some_endpoint_is_paused() => self.search(true),
+        match self.search(kind, false) {
+            Err(_) if kind == Kind::First && self.some_endpoint_is_paused() => {
+                self.search(kind, true)
+            }
             found => found,
         }
     }
@@ -299,7 +328,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     }
 
     #[inline(always)]
-    fn search(&self, paused: bool) -> Result<Chosen, Rejection> {
+    fn search(&self, kind: Kind, paused: bool) -> Result<Chosen, Rejection> {
         let mut refusal = Rejection::new(Reason::Open);
         let mut sooner = |rejection: Rejection| {
             let known = refusal.retry_after.unwrap_or(Duration::MAX);
@@ -307,7 +336,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
                 refusal = rejection;
             }
         };
-        for offset in self.offsets() {
+        for offset in self.offsets(kind) {
             let number = self.endpoint_at(offset);
             let endpoint = &self.upstream.endpoints[number];
             let until = endpoint.paused_until();
@@ -329,10 +358,16 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         Err(refusal)
     }
 
-    /// The endpoints in the order in which this call tries them, from where it stands.
-    pub(super) fn offsets(&self) -> impl Iterator<Item = usize> + use<U> {
+    /// The endpoints in the order in which this call tries them, from where it stands. A failover
+    /// does not come back to those it has left.
+    fn offsets(&self, kind: Kind) -> impl Iterator<Item = usize> + use<U> {
         let (endpoints, cursor) = (self.upstream.endpoints.len(), self.cursor);
-        (0..endpoints).map(move |step| {
+        let steps = if kind == Kind::Failover {
+            endpoints - cursor
+        } else {
+            endpoints
+        };
+        (0..steps).map(move |step| {
             let offset = cursor + step;
             if offset < endpoints {
                 offset
@@ -394,7 +429,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         self.started += 1;
         self.paid = None;
         self.cursor = chosen.offset + 1;
-        let id = AttemptId(std::num::NonZeroU32::new(self.started).expect("x"));
+        let id = AttemptId(std::num::NonZeroU32::new(self.started).expect("it counts from 1"));
         let fault = self.strike();
         let upstream = &*self.upstream;
         match kind {
@@ -470,7 +505,13 @@ impl<U: Deref<Target = Upstream>> Call<U> {
                 self.phase = Phase::Running;
                 None
             }
-            Kind::First | Kind::Retry | Kind::Failover => self.reject(rejection),
+            // Somebody else took the last trial since it was planned.
+            Kind::Failover => {
+                self.cursor = self.upstream.endpoints.len();
+                self.after_failure();
+                None
+            }
+            Kind::First | Kind::Retry => self.reject(rejection),
         }
     }
 

@@ -7,7 +7,7 @@ use super::{Call, Kind, Phase, Step};
 use crate::event::Event;
 use crate::reject::{Reason, Rejection};
 use crate::time::Time;
-use crate::upstream::Upstream;
+use crate::upstream::{Endpoint, Upstream};
 
 /// Why there is no further attempt.
 enum Stop {
@@ -94,7 +94,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         if wait > Duration::ZERO && self.now + wait >= self.deadline {
             return Err(stop(Reason::Deadline));
         }
-        self.pay().map_err(Stop::Rejected)?;
+        self.pay().map_err(|denied| stop(denied.reason))?;
         Ok((kind, wait))
     }
 
@@ -145,9 +145,16 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         Ok(wait)
     }
 
-    /// How long until an endpoint may have extra attempts again; zero if one may now.
+    /// How long until an endpoint that its breaker would let through may have extra attempts again;
+    /// zero if one may now, or if there is none.
     fn shortest_pause(&self) -> Duration {
-        let pauses = self.upstream.endpoints.iter();
+        let willing = |endpoint: &&Endpoint| {
+            endpoint
+                .breaker
+                .as_ref()
+                .is_none_or(|breaker| breaker.is_willing(self.now))
+        };
+        let pauses = self.upstream.endpoints.iter().filter(willing);
         pauses
             .map(|endpoint| endpoint.paused_until().since(self.now))
             .min()

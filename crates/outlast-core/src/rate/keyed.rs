@@ -70,11 +70,13 @@ impl Keyed {
         Ok(wait)
     }
 
-    /// Gives back one call of `key` that was admitted but not made.
-    pub fn refund(&self, key: u64) {
+    /// Gives back the turn of `key` at `turn`, as [`Rate::refund`](super::Rate::refund).
+    pub fn refund(&self, key: u64, turn: Time) {
+        let (after, before) = self.limit.around(turn);
         let mut places = lock(self.set(key));
-        if let Some(place) = places.iter_mut().find(|place| place.key == key) {
-            place.next = place.next.saturating_sub(self.limit.interval);
+        let is_last = |place: &&mut Place| place.key == key && place.next == after;
+        if let Some(place) = places.iter_mut().find(is_last) {
+            place.next = before;
         }
     }
 

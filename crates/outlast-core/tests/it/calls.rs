@@ -556,3 +556,157 @@ fn a_hint_is_waited_for_up_to_half_a_minute_unless_told_otherwise() {
         assert_eq!(world.seen.len(), attempts);
     }
 }
+
+#[test]
+fn an_attempt_that_says_nothing_leaves_the_others_alone() {
+    let upstream = upstream(Config::new("inv").hedge(hedge::Config::after(10 * MS)));
+    let mut world = World::new(&upstream, |seen| match seen.kind {
+        Kind::First => Reply::After(60 * MS, Outcome::Success),
+        _ => Reply::After(MS, Outcome::Ignored),
+    });
+    let ended = world.run_call(request());
+    assert_eq!(
+        (ended.at, ended.outcome),
+        (Time::from_millis(60), Some(Outcome::Success))
+    );
+}
+
+#[test]
+fn a_failover_never_comes_back_to_the_endpoint_that_failed() {
+    let breaker = breaker::Config::consecutive(1).trials(1).cooldown(10 * MS);
+    let config = Config::new("pay")
+        .endpoint("a")
+        .endpoint("b")
+        .breaker(breaker);
+    let config = config.failover(failover::Config::ordered());
+    let upstream = upstream(config.retry(constant(3, 100 * MS)));
+    let trial_of_b = upstream.breaker(1).unwrap();
+    trial_of_b.force(breaker::Manual::Trial, Time::ZERO);
+    let taken = trial_of_b.admit(Time::ZERO).unwrap();
+    let mut world = World::new(&upstream, |_| at_once(Outcome::Transient));
+    world.run_call(request());
+    assert!(
+        starts(&world)
+            .iter()
+            .all(|&(_, endpoint, kind)| (endpoint, kind) != (0, Kind::Failover))
+    );
+    assert_eq!(upstream.stats(world.now).failovers, 0);
+    trial_of_b.record(taken, Outcome::Ignored, MS, world.now);
+}
+
+#[test]
+fn a_pause_is_at_most_a_day_and_ends_by_hand() {
+    let upstream = upstream(Config::new("db").retry(constant(2, MS)));
+    let date_for_a_duration = Duration::from_secs(1_767_225_600);
+    let hint = Outcome::Overload {
+        retry_after: Some(date_for_a_duration),
+    };
+    let mut world = World::new(&upstream, |seen| match seen.id.number() {
+        1 => at_once(hint),
+        _ => at_once(Outcome::Success),
+    });
+    let day = Duration::from_secs(24 * 60 * 60);
+    let ended = world.run_call(request());
+    let stop = Some(Rejection::after(Reason::Overload, day));
+    assert!(matches!(ended.step, Step::Done { stop: found, .. } if found == stop));
+    assert!(
+        upstream.stats(world.now).endpoints[0]
+            .paused_until
+            .is_some()
+    );
+    upstream.end_pause(0);
+    assert_eq!(upstream.stats(world.now).endpoints[0].paused_until, None);
+}
+
+#[test]
+fn trials_may_take_as_long_as_attempts() {
+    let config = Config::new("slow")
+        .breaker(breaker::Config::consecutive(1).successes(1))
+        .deadline(deadline::Config::attempt_only(60_000 * MS));
+    let upstream = upstream(config);
+    let mut world = World::new(&upstream, |seen| match seen.call {
+        0 => at_once(Outcome::Transient),
+        _ => Reply::After(35_000 * MS, Outcome::Success),
+    });
+    world.run_call(request());
+    world.run_until(Time::from_millis(30_000));
+    world.run_call(request());
+    assert_eq!(upstream.breaker(0).unwrap().state(world.now), State::Closed);
+}
+
+#[test]
+fn a_budget_that_says_no_keeps_the_dependencys_hint() {
+    let retry = constant(2, MS).longest_hint(60_000 * MS);
+    let budget = budget::Config::new(Ratio::ZERO).reserve(0);
+    let upstream = upstream(Config::new("db").retry(retry).budget(budget));
+    let hint = Outcome::Overload {
+        retry_after: Some(7_000 * MS),
+    };
+    let mut world = World::new(&upstream, |_| at_once(hint));
+    let stop = Some(Rejection::after(Reason::Budget, 7_000 * MS));
+    let ended = world.run_call(request());
+    assert!(matches!(ended.step, Step::Done { stop: found, .. } if found == stop));
+}
+
+#[test]
+fn an_overloaded_endpoint_is_waited_for_when_the_other_ones_breaker_is_open() {
+    let config = Config::new("db").endpoint("a").endpoint("b");
+    let config = config.failover(failover::Config::ordered());
+    let upstream = upstream(
+        config
+            .breaker(breaker::Config::default())
+            .retry(constant(2, MS)),
+    );
+    upstream
+        .breaker(1)
+        .unwrap()
+        .force(breaker::Manual::Open, Time::ZERO);
+    let mut world = World::new(&upstream, |seen| match seen.id.number() {
+        1 => at_once(Outcome::Overload {
+            retry_after: Some(200 * MS),
+        }),
+        _ => at_once(Outcome::Success),
+    });
+    let ended = world.run_call(request());
+    assert_eq!(
+        (ended.at, ended.outcome),
+        (Time::from_millis(200), Some(Outcome::Success))
+    );
+}
+
+#[test]
+fn calls_that_were_dropped_early_do_not_shift_the_hedges() {
+    let hedge = hedge::Config::after_quantile(Ratio::percent(90)).min_samples(10);
+    let upstream = upstream(Config::new("inv").hedge(hedge).budget(None));
+    let mut world = World::new(&upstream, |_| Reply::After(100 * MS, Outcome::Success));
+    for _ in 0..10 {
+        world.run_call(request());
+    }
+    for _ in 0..100 {
+        let call = world.call(request());
+        world.cancel_at(call, world.now + MS);
+        world.run();
+    }
+    world.run_until(world.now + 1_000 * MS);
+    world.seen.clear();
+    world.run_call(request());
+    assert_eq!(world.seen.len(), 1, "100 ms is no slow call");
+}
+
+#[test]
+fn without_limits_of_its_own_an_upstream_believes_callers_that_waited_a_second() {
+    let upstream = upstream(Config::standard("db"));
+    let mut world = World::new(&upstream, |_| Reply::Hangs);
+    for _ in 0..100 {
+        let call = world.call(request());
+        world.cancel_at(call, world.now + 999 * MS);
+    }
+    world.run();
+    assert_eq!(upstream.breaker(0).unwrap().state(world.now), State::Closed);
+    for _ in 0..100 {
+        let call = world.call(request());
+        world.cancel_at(call, world.now + 1_000 * MS);
+    }
+    world.run();
+    assert_eq!(upstream.breaker(0).unwrap().state(world.now), State::Open);
+}

@@ -164,8 +164,9 @@ impl<'u> World<'u> {
         let Some(machine) = self.calls[call].as_mut().filter(|_| !was_cancelled) else {
             return;
         };
-        self.results[call] = Some((id, outcome));
-        machine.outcome(id, outcome, self.now);
+        if machine.outcome(id, outcome, self.now) {
+            self.results[call] = Some((id, outcome));
+        }
         self.drive(call);
     }
 

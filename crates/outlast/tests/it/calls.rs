@@ -111,6 +111,62 @@ async fn a_failing_hedge_leaves_the_first_attempt_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_attempts_that_are_ready_at_once_are_one_answer() {
+    let db = upstream(Config::new("db").hedge(hedge::Config::after(50 * MS)));
+    let answer: Result<_, Error<&str>> = db
+        .call(|attempt| async move {
+            sleep(if attempt.kind() == Kind::First {
+                60 * MS
+            } else {
+                10 * MS
+            })
+            .await;
+            Ok(attempt.number())
+        })
+        .await;
+    assert_eq!(answer, Ok(1));
+    assert_eq!(db.stats().attempts(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_arrives_at_its_timeout_counts() {
+    let db = upstream(Config::new("db").deadline(deadline::Config::attempt_only(100 * MS)));
+    let call = db.call(|_| async {
+        sleep(100 * MS).await;
+        Ok::<_, ()>(7)
+    });
+    assert_eq!(call.await, Ok(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fallback_that_hangs_does_not_outlive_the_deadline() {
+    let db = upstream(Config::new("db").deadline(deadline::Config::call(100 * MS)));
+    let start = Instant::now();
+    let call = db.call(|_| async { Err::<u32, _>("down") });
+    let answer = call.fallback(|_| async {
+        assert!(deadline::current().is_some());
+        std::future::pending().await
+    });
+    assert_eq!(answer.await, Err(Error::Inner("down")));
+    assert_eq!(start.elapsed(), 100 * MS);
+    let hung = db.call(|_| std::future::pending::<Result<u32, &str>>());
+    assert_eq!(
+        hung.fallback_value(7).await,
+        Ok(7),
+        "a tenth of the time is left for it"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_in_shadow_still_passes_on_that_of_its_caller() {
+    let shadow = deadline::Config::call(10 * MS).enforce(false);
+    let outer = upstream(Config::new("outer").deadline(shadow));
+    let end = (Instant::now() + 300 * MS).into_std();
+    let seen = outer.call(|_| async { Ok::<_, ()>(deadline::current()) });
+    assert_eq!(deadline::scope(end, seen).await, Ok(Some(end)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn nested_calls_inherit_the_sooner_deadline() {
     let outer = upstream(Config::new("outer").deadline(deadline::Config::call(1000 * MS)));
     let inner = upstream(Config::new("inner").deadline(deadline::Config::call(5000 * MS)));
@@ -399,4 +455,14 @@ async fn endless_retries_without_a_wait_leave_the_thread_to_other_tasks() {
     let (answer, ()) = tokio::join!(async { (busy.await, other.load(Ordering::Relaxed)) }, count);
     assert!(answer.0.is_err());
     assert_eq!(answer.1, 5, "the other task had its turns in between");
+}
+
+#[test]
+fn a_blocking_call_is_not_begun_after_a_delay_that_used_up_its_time() {
+    let config = Config::new("db").fault(fault::Config::new(Fault::Delay(60_000 * MS), Ratio::ONE));
+    let db = upstream(config.deadline(deadline::Config::attempt_only(5 * MS)));
+    let error = db
+        .call_blocking(|_| -> Result<(), ()> { panic!("it came too late") })
+        .unwrap_err();
+    assert_eq!(error, Error::Rejected(Rejection::new(Reason::Timeout)));
 }

@@ -104,6 +104,28 @@ async fn a_panic_on_a_thread_reaches_the_caller_and_counts_as_a_failure() {
     assert_eq!(stats.bulkhead.unwrap().active, 0);
 }
 
+#[tokio::test]
+async fn a_write_on_a_pool_can_be_protected() {
+    let config = Config::new("files")
+        .bulkhead(bulkhead::Config::new(1))
+        .retry(retry::Config::attempts(3).backoff(MS));
+    let upstream = upstream(config);
+    let pool = upstream.pool(1).unwrap();
+    let write = upstream
+        .caller()
+        .repeatable(false)
+        .call_on(&pool, |_| Err::<(), _>("disk full"));
+    let stop = Rejection::new(Reason::NotIdempotent);
+    assert_eq!(
+        write.await,
+        Err(Error::Exhausted {
+            attempts: 1,
+            last: "disk full",
+            stop
+        })
+    );
+}
+
 #[test]
 fn a_pool_needs_a_bulkhead_that_fits_it() {
     assert!(upstream(Config::new("files")).pool(4).is_err());
