@@ -292,6 +292,31 @@ mod tests {
 
     proptest! {
         #[test]
+        fn equals_a_naive_list_of_ticks(
+            steps in proptest::collection::vec((0u64..4_000, 0u8..4), 1..300),
+            reserve in 0u32..5,
+        ) {
+            let budget = budget(10, reserve);
+            let (mut now, mut deposits, mut paid) = (0, Vec::new(), Vec::new());
+            for (step, what) in steps {
+                now += step;
+                let (time, tick) = (Time::from_millis(now), now / 3_000);
+                deposits.retain(|at| at + 10 > tick);
+                paid.retain(|at| at + 10 >= tick);
+                if what > 0 {
+                    budget.deposit(time);
+                    deposits.push(tick);
+                    continue;
+                }
+                let allowed = deposits.len() / 10 + reserve as usize;
+                prop_assert_eq!(budget.withdraw(time).is_ok(), paid.len() < allowed);
+                if paid.len() < allowed {
+                    paid.push(tick);
+                }
+            }
+        }
+
+        #[test]
         fn no_window_exceeds_its_law(
             steps in proptest::collection::vec((0u64..5_000, any::<bool>()), 1..400),
             reserve in 0u32..5,

@@ -20,6 +20,7 @@ use crate::budget::{self, Budget};
 use crate::bulkhead::{self, Admission, Bulkhead, Seat, Ticket};
 use crate::hedge::Latency;
 use crate::outcome::Outcome;
+use crate::rate::{self, Rate};
 use crate::ratio::Ratio;
 use crate::sync::{AtomicU32, Ordering};
 use crate::time::Time;
@@ -423,5 +424,30 @@ fn the_turn_of_latencies_survives_a_race() {
         );
         let delay = latency.delay(at(30_000)).expect("it has samples");
         assert!((MS..4 * MS).contains(&delay), "{delay:?}");
+    });
+}
+
+#[test]
+fn a_rate_limit_admits_no_more_than_its_burst_and_a_refund_takes_no_turn_twice() {
+    model(|| {
+        let config = rate::Config::new(1, SECOND).burst(1).wait(SECOND);
+        let rate = Arc::new(Rate::new(config).unwrap());
+        let (kept, given_back) = both(
+            &rate,
+            |rate| rate.admit(at(0)).unwrap(),
+            |rate| {
+                let wait = rate.admit(at(0)).unwrap();
+                rate.refund(at(0) + wait);
+                wait
+            },
+        );
+        let next = rate.admit(at(0));
+        assert_ne!(next, Ok(kept), "nobody has the turn of another");
+        let is_there_again = given_back > kept || given_back == kept;
+        assert_eq!(
+            next.is_ok(),
+            is_there_again,
+            "the last turn is given back, and only that"
+        );
     });
 }

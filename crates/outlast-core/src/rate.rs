@@ -277,7 +277,62 @@ mod tests {
         assert!(Rate::new(Config::new(u32::MAX, 10 * SECOND).burst(u32::MAX)).is_ok());
     }
 
+    /// A bucket that leaks at the rate; the arithmetic of ITU-T I.371's other form.
+    struct Leaky {
+        level: f64,
+        at: u64,
+    }
+
+    impl Leaky {
+        fn admit(&mut self, now: u64, burst: u32) -> bool {
+            self.level = (self.level - (now - self.at) as f64 / 100.0).max(0.0);
+            self.at = now;
+            let conforms = self.level + 1.0 <= f64::from(burst) + 1e-9;
+            self.level += f64::from(u8::from(conforms));
+            conforms
+        }
+    }
+
     proptest! {
+        #[test]
+        fn equals_a_leaky_bucket(
+            steps in proptest::collection::vec(0u64..300, 1..300),
+            burst in 1u32..6,
+            key in any::<u64>(),
+        ) {
+            let config = Config::new(10, SECOND).burst(burst);
+            let (rate, keyed) = (Rate::new(config).unwrap(), Keyed::new(config.per_key(8)).unwrap());
+            let (mut now, mut leaky) = (0, Leaky { level: 0.0, at: 0 });
+            for step in steps {
+                now += step;
+                let expected = leaky.admit(now, burst);
+                prop_assert_eq!(rate.admit(Time::from_millis(now)).is_ok(), expected);
+                prop_assert_eq!(keyed.admit(key, Time::from_millis(now)).is_ok(), expected);
+            }
+        }
+
+        #[test]
+        fn a_turn_that_is_given_back_never_breaks_the_spacing(
+            steps in proptest::collection::vec((0u64..300, any::<bool>()), 1..200),
+        ) {
+            let rate = Rate::new(Config::new(10, SECOND).burst(1).wait(3 * SECOND)).unwrap();
+            let (mut now, mut turns) = (0, Vec::new());
+            for (step, gives_back) in steps {
+                now += step;
+                let time = Time::from_millis(now);
+                let Ok(wait) = rate.admit(time) else { continue };
+                if gives_back && !wait.is_zero() {
+                    rate.refund(time + wait);
+                } else {
+                    turns.push(time + wait);
+                }
+            }
+            turns.sort_unstable();
+            for pair in turns.windows(2) {
+                prop_assert!(pair[1].since(pair[0]) >= Duration::from_millis(100));
+            }
+        }
+
         #[test]
         fn no_interval_holds_more_than_the_burst_and_the_rate(
             steps in proptest::collection::vec(0u64..300, 1..300),

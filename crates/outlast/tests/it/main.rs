@@ -17,6 +17,7 @@
     feature = "tracing"
 ))]
 
+mod allocations;
 mod alone;
 mod calls;
 mod cancellation;

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use outlast::{Config, Setup, Upstream, breaker, observe, retry};
+use outlast::{Config, Setup, Upstream, breaker, fallback, observe, retry};
 
 fn fail_until_it_opens(setup: Setup) {
     let config = Config::new("db")
@@ -98,4 +98,33 @@ fn tracing_warns_of_a_trip_and_names_the_upstream() {
         text.contains("DEBUG") && text.contains("reason=\"open\""),
         "{text}"
     );
+}
+
+#[test]
+fn both_tell_what_a_policy_in_shadow_would_have_done() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let config = Config::new("db")
+            .breaker(breaker::Config::consecutive(1).enforce(false))
+            .retry(retry::Config::attempts(2).enforce(false))
+            .fallback(fallback::Config::default().enforce(false));
+        let setup = Setup::default().observer(observe::Metrics);
+        let db = Upstream::with(config, setup).unwrap();
+        for _ in 0..2 {
+            let _ = db.caller().call_blocking_or(|_| Err("down"), |_| Ok(()));
+        }
+    });
+    let counted: Vec<_> = snapshotter.snapshot().into_vec();
+    let names = [
+        "outlast_would_reject_total",
+        "outlast_would_start_total",
+        "outlast_would_fall_back_total",
+    ];
+    for name in names {
+        assert!(
+            counted.iter().any(|(key, ..)| key.key().name() == name),
+            "{name}"
+        );
+    }
 }
