@@ -9,6 +9,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use outlast::reject::Reason;
 use outlast::{Config, Error, Once, Upstream};
 use outlast::{bulkhead, deadline, grpc, retry};
@@ -67,6 +69,32 @@ async fn reqwest_behind_the_layer_retries_what_may_be_retried() {
     assert_eq!(response.status(), 200);
     assert_eq!(response.text().await.unwrap(), "deadline: true");
     assert_eq!(calls.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn hyper_behind_the_layer_repeats_a_get_and_not_a_post() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let router = Router::new().route("/", get(flaky)).route("/", post(flaky));
+    let url = serve(router.with_state(Arc::clone(&calls))).await;
+    let shop = upstream(Config::new("shop").retry(retry::Config::attempts(3).backoff(MS)));
+    let client: Client<_, String> = Client::builder(TokioExecutor::new()).build_http();
+    let mut service = ServiceBuilder::new()
+        .layer(shop.http_layer())
+        .service(client);
+
+    let post = http::Request::post(&url).body("order".to_owned()).unwrap();
+    let response = service.ready().await.unwrap().call(post).await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), calls.swap(0, Ordering::SeqCst)),
+        (503, 1)
+    );
+
+    let get = http::Request::get(&url).body(String::new()).unwrap();
+    let response = service.ready().await.unwrap().call(get).await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), calls.load(Ordering::SeqCst)),
+        (200, 3)
+    );
 }
 
 #[tokio::test]
