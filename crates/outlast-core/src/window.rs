@@ -1,7 +1,7 @@
 //! What happened lately, at a fixed cost.
 //!
-//! Two windows that slide exactly, whatever the history: [`Timed`] keeps ten buckets of a span of
-//! time, [`Counted`] the last N calls. Both pack a bucket into one 64-bit word and change it by
+//! Two windows that slide exactly, whatever the history: `Timed` keeps ten buckets of a span of
+//! time, `Counted` the last N calls. Both pack a bucket into one 64-bit word and change it by
 //! compare-and-swap, so a record is one atomic operation on a stripe of its own thread and a
 //! reader never sees half of one.
 //!

@@ -21,7 +21,7 @@ use crate::{Clock, deadline, headers};
 pub static X_BULKHEAD_ACTIVE: HeaderName = HeaderName::from_static("x-bulkhead-active");
 
 /// Middleware that sets the current deadline from the request's headers (see
-/// [`headers`](crate::headers)), or to `longest`, whichever is sooner. A request that comes too
+/// [`headers`]), or to `longest`, whichever is sooner. A request that comes too
 /// late is rejected without work.
 ///
 /// ```no_run

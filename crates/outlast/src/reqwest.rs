@@ -9,7 +9,7 @@ use crate::classify::Classify;
 use crate::http;
 
 /// Judges `Result<reqwest::Response, reqwest::Error>`: responses as
-/// [`http::ByStatus`](crate::http::ByStatus) does. An error in building the request or decoding
+/// [`http::ByStatus`] does. An error in building the request or decoding
 /// the answer, or a redirect that leads nowhere, is permanent; every other is transient.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByStatus;
@@ -31,7 +31,7 @@ impl Classify<Result<Response, Error>> for ByStatus {
 }
 
 /// Repeats reqwest's requests that may be repeated (see
-/// [`http::is_repeatable`](crate::http::is_repeatable)) and whose body is not a stream, and tells
+/// [`http::is_repeatable`]) and whose body is not a stream, and tells
 /// the dependency the deadline of each attempt.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Idempotent;

@@ -12,7 +12,7 @@ use crate::time::Time;
 
 /// Rate limits by key (a client's address, a tenant, a header), each with the same setting.
 ///
-/// The table has a fixed number of places in sets of [`WAYS`]. A key whose limit is wholly
+/// The table has a fixed number of places in sets of eight. A key whose limit is wholly
 /// unused again is as good as forgotten, so its place is free; when all places of a set are in
 /// use, the least used key is forgotten, which errs on the side of letting a call pass.
 #[derive(Debug)]
