@@ -226,9 +226,9 @@ impl<U: Deref<Target = Upstream>> Call<U> {
                 Phase::Arrived => {
                     self.phase = Phase::Running;
                     if self.is_admitted()
-                        && let Some(step) = self.start(Kind::First, None)
+                        && let Some(attempt) = self.start(Kind::First, None)
                     {
-                        return step;
+                        return Step::Attempt(attempt);
                     }
                 }
                 Phase::Paced { .. }

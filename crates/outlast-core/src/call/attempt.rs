@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Call, Phase, Step};
 use crate::breaker::Permit;
-use crate::bulkhead::{Admission, Seat};
+use crate::bulkhead::{Admission, Seat, Ticket};
 use crate::deadline::Cut;
 use crate::event::Event;
 use crate::fault::Fault;
@@ -117,46 +117,54 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     /// As [`Call::start`], off the path of a call that succeeds at once.
     #[inline(never)]
     pub(super) fn start_later(&mut self, kind: Kind, seat: Option<Seat>) -> Option<Step> {
-        self.start(kind, seat)
+        self.start(kind, seat).map(Step::Attempt)
     }
 
     /// Starts an attempt, or finds out why not. `seat` is there if it came through the queue.
     #[inline(always)]
-    pub(super) fn start(&mut self, kind: Kind, seat: Option<Seat>) -> Option<Step> {
+    pub(super) fn start(&mut self, kind: Kind, seat: Option<Seat>) -> Option<Attempt> {
         let chosen = match self.choose(kind) {
             Ok(chosen) => chosen,
             Err(rejection) => {
                 self.release(seat);
-                return self.not_started(kind, rejection);
+                self.not_started(kind, rejection);
+                return None;
             }
         };
         let admission = match seat {
             Some(seat) => Ok(Some(Admission::Seat(seat))),
             None => self.ask_seat(kind),
         };
-        match admission {
-            Ok(Some(Admission::Seat(seat))) => Some(self.launch(kind, chosen, Some(seat))),
-            Ok(None) => Some(self.launch(kind, chosen, None)),
+        let seat = match admission {
+            Ok(Some(Admission::Seat(seat))) => Some(seat),
+            Ok(None) => None,
             Ok(Some(Admission::Queued(ticket))) => {
                 self.give_back(chosen);
-                let bulkhead = self
-                    .upstream
-                    .bulkhead
-                    .as_ref()
-                    .expect("only a bulkhead queues");
-                let until = self.now + bulkhead.queue_timeout();
-                self.phase = Phase::Queued {
-                    kind,
-                    ticket,
-                    until,
-                };
-                None
+                self.queue(kind, ticket);
+                return None;
             }
             Err(rejection) => {
                 self.give_back(chosen);
-                self.not_started(kind, rejection)
+                self.not_started(kind, rejection);
+                return None;
             }
-        }
+        };
+        Some(self.launch(kind, chosen, seat))
+    }
+
+    #[cold]
+    fn queue(&mut self, kind: Kind, ticket: Ticket) {
+        let bulkhead = self
+            .upstream
+            .bulkhead
+            .as_ref()
+            .expect("only a bulkhead queues");
+        let until = self.now + bulkhead.queue_timeout();
+        self.phase = Phase::Queued {
+            kind,
+            ticket,
+            until,
+        };
     }
 
     /// A hedge's time has come.
@@ -425,7 +433,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     }
 
     #[inline(always)]
-    fn launch(&mut self, kind: Kind, chosen: Chosen, seat: Option<Seat>) -> Step {
+    fn launch(&mut self, kind: Kind, chosen: Chosen, seat: Option<Seat>) -> Attempt {
         self.started += 1;
         self.paid = None;
         self.cursor = chosen.offset + 1;
@@ -466,13 +474,13 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         self.schedule_hedge();
         self.phase = Phase::Running;
         let ends = if enforced { cut.at } else { Time::MAX };
-        Step::Attempt(Attempt {
+        Attempt {
             id,
             kind,
             endpoint: chosen.endpoint,
             ends,
             fault,
-        })
+        }
     }
 
     fn schedule_hedge(&mut self) {
@@ -498,20 +506,16 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         }
     }
 
-    fn not_started(&mut self, kind: Kind, rejection: Rejection) -> Option<Step> {
+    fn not_started(&mut self, kind: Kind, rejection: Rejection) {
         self.return_unused();
         match kind {
-            Kind::Hedge => {
-                self.phase = Phase::Running;
-                None
-            }
+            Kind::Hedge => self.phase = Phase::Running,
             // Somebody else took the last trial since it was planned.
             Kind::Failover => {
                 self.cursor = self.upstream.endpoints.len();
                 self.after_failure();
-                None
             }
-            Kind::First | Kind::Retry => self.reject(rejection),
+            Kind::First | Kind::Retry => _ = self.reject(rejection),
         }
     }
 
