@@ -143,10 +143,14 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending<T, E>> {
         let mut now = self.clock.now();
+        // The latest result is kept on the stack while the call runs, and in the future only
+        // while it waits: a call that succeeds at once never stores it.
+        let mut latest = None;
         if !self.as_mut().begin(now) {
+            latest = self.as_mut().project().latest.take();
             // Before the machine looks at its timers: what has arrived in time is not cut because
             // this task was late.
-            now = self.as_mut().poll_attempts(now, cx);
+            now = self.as_mut().poll_attempts(now, &mut latest, cx);
         }
         for _ in 0..STEPS_PER_POLL {
             let this = self.as_mut().project();
@@ -154,18 +158,28 @@ where
                 panic!("a call was polled after it had ended");
             };
             match &call.step(now) {
-                Step::Attempt(attempt) => now = self.as_mut().launch(attempt, now, cx),
+                Step::Attempt(attempt) => {
+                    now = self.as_mut().launch(attempt, now, &mut latest, cx);
+                }
                 Step::Cancel { id } => self.as_mut().drop_attempt(*id),
                 Step::Wait { until } => {
                     now = match self.as_mut().take_held(now) {
-                        Some(attempt) => self.as_mut().start_attempt(&attempt, now, cx),
-                        None => ready!(self.as_mut().poll_wait(now, *until, cx)),
+                        Some(attempt) => {
+                            self.as_mut().start_attempt(&attempt, now, &mut latest, cx)
+                        }
+                        None => match self.as_mut().poll_wait(now, *until, cx) {
+                            Poll::Ready(now) => now,
+                            Poll::Pending => {
+                                *self.project().latest = latest;
+                                return Poll::Pending;
+                            }
+                        },
                     }
                 }
                 Step::Done { id, stop } => {
                     let attempts = call.attempts();
                     let deadline = call.deadline();
-                    let latest = this.latest.take().expect("a result that was reported");
+                    let latest = latest.expect("a result that was reported");
                     *this.progress = Progress::Over;
                     return Poll::Ready(Ending::done(latest, *id, *stop, attempts, deadline));
                 }
@@ -178,6 +192,7 @@ where
         }
         // Retries without a wait must not keep the thread from its other tasks.
         cx.waker().wake_by_ref();
+        *self.project().latest = latest;
         Poll::Pending
     }
 }
@@ -211,10 +226,11 @@ where
         self: Pin<&mut Self>,
         attempt: &call::Attempt,
         now: Time,
+        latest: &mut Option<Latest<T, E>>,
         cx: &mut Context<'_>,
     ) -> Time {
         match attempt.fault {
-            None => self.start_attempt(attempt, now, cx),
+            None => self.start_attempt(attempt, now, latest, cx),
             Some(fault) => {
                 self.harm(attempt, fault, now);
                 now
@@ -247,6 +263,7 @@ where
         mut self: Pin<&mut Self>,
         attempt: &call::Attempt,
         now: Time,
+        latest: &mut Option<Latest<T, E>>,
         cx: &mut Context<'_>,
     ) -> Time {
         let this = self.as_mut().project();
@@ -268,7 +285,7 @@ where
         drop(entered);
         *this.running = None;
         let slot = self.as_mut().put(Slot::Runs { id, ends, future });
-        self.poll_slot(slot, now, cx)
+        self.poll_slot(slot, now, latest, cx)
     }
 
     /// Puts an attempt where there is room; where that is.
@@ -294,10 +311,17 @@ where
     }
 
     /// Polls all attempts once.
-    fn poll_attempts(mut self: Pin<&mut Self>, mut now: Time, cx: &mut Context<'_>) -> Time {
-        now = self.as_mut().poll_slot(Place::First, now, cx);
+    fn poll_attempts(
+        mut self: Pin<&mut Self>,
+        mut now: Time,
+        latest: &mut Option<Latest<T, E>>,
+        cx: &mut Context<'_>,
+    ) -> Time {
+        now = self.as_mut().poll_slot(Place::First, now, latest, cx);
         for hedge in 0..self.hedges.len() {
-            now = self.as_mut().poll_slot(Place::Hedge(hedge), now, cx);
+            now = self
+                .as_mut()
+                .poll_slot(Place::Hedge(hedge), now, latest, cx);
         }
         now
     }
@@ -319,7 +343,13 @@ where
     }
 
     #[inline(always)]
-    fn poll_slot(mut self: Pin<&mut Self>, place: Place, now: Time, cx: &mut Context<'_>) -> Time {
+    fn poll_slot(
+        mut self: Pin<&mut Self>,
+        place: Place,
+        now: Time,
+        latest: &mut Option<Latest<T, E>>,
+        cx: &mut Context<'_>,
+    ) -> Time {
         let this = self.as_mut().project();
         let mut slot = match place {
             Place::First => this.first,
@@ -345,7 +375,7 @@ where
                 if let Progress::Runs { call, .. } = this.progress
                     && call.outcome(id, outcome, now)
                 {
-                    *this.latest = Some(Latest {
+                    *latest = Some(Latest {
                         id,
                         outcome,
                         result,
