@@ -1,6 +1,5 @@
 //! For axum services: deadlines in, rejections and bulkheads out.
 
-use std::fmt;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -43,7 +42,7 @@ pub async fn with_deadline(
         .unwrap_or(longest)
         .min(longest);
     if remaining.is_zero() {
-        return problem::<Rejection>(&Rejection::new(Reason::Deadline), None);
+        return problem(&Rejection::new(Reason::Deadline));
     }
     match instant_of(Clock::Precise.now() + remaining) {
         Some(end) => deadline::scope(end, next.run(request)).await,
@@ -119,23 +118,22 @@ impl BulkheadJson {
     }
 }
 
-/// A problem document (RFC 9457) with the reason, and Retry-After. The status: 429 for the rate
-/// limit, 504 for a deadline or timeout, 502 when the dependency's own error ended the call, 503
-/// for every other rejection.
-impl<E: fmt::Display> IntoResponse for Error<E> {
+/// A problem document (RFC 9457) with the reason, and Retry-After. The status: 502 when it is the
+/// dependency's own error that ended the call (also after all attempts), 429 for the rate limit,
+/// 504 for a deadline or timeout, 503 for every other rejection. It never holds the text of that
+/// error, which is for logs and not for strangers.
+impl<E> IntoResponse for Error<E> {
     fn into_response(self) -> Response {
         match self.rejection() {
-            Some(rejection) => problem(rejection, Some(&self)),
-            None => {
-                let document = Problem {
-                    title: "the dependency failed",
-                    status: StatusCode::BAD_GATEWAY.as_u16(),
-                    detail: Some(self.to_string()),
-                    reason: None,
-                    retry_after: None,
-                };
-                document.respond()
+            Some(rejection) => problem(rejection),
+            None => Problem {
+                title: "the dependency failed",
+                status: StatusCode::BAD_GATEWAY.as_u16(),
+                detail: None,
+                reason: None,
+                retry_after: None,
             }
+            .respond(),
         }
     }
 }
@@ -167,18 +165,23 @@ impl Problem {
     }
 }
 
-fn problem<E: fmt::Display>(rejection: &Rejection, error: Option<&Error<E>>) -> Response {
-    let status = match rejection.reason {
-        Reason::Rate => StatusCode::TOO_MANY_REQUESTS,
-        Reason::Deadline | Reason::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
+fn problem(rejection: &Rejection) -> Response {
+    let (title, status) = match rejection.reason {
+        Reason::Attempts | Reason::NotIdempotent => {
+            ("the dependency failed", StatusCode::BAD_GATEWAY)
+        }
+        Reason::Rate => (REJECTED, StatusCode::TOO_MANY_REQUESTS),
+        Reason::Deadline | Reason::Timeout => (REJECTED, StatusCode::GATEWAY_TIMEOUT),
+        _ => (REJECTED, StatusCode::SERVICE_UNAVAILABLE),
     };
     let document = Problem {
-        title: "the call was rejected",
+        title,
         status: status.as_u16(),
-        detail: Some(error.map_or_else(|| rejection.to_string(), ToString::to_string)),
+        detail: Some(rejection.to_string()),
         reason: Some(rejection.reason.name()),
         retry_after: rejection.retry_after.map(|wait| wait.as_secs_f64()),
     };
     document.respond()
 }
+
+const REJECTED: &str = "the call was rejected";

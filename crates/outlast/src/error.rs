@@ -79,17 +79,14 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
                 last,
                 stop,
             } => {
-                write!(f, "1 attempt failed ({last}); {stop}")
+                write!(f, "1 attempt failed: {last}; {stop}")
             }
             Error::Exhausted {
                 attempts,
                 last,
                 stop,
             } => {
-                write!(
-                    f,
-                    "{attempts} attempts failed (the last one: {last}); {stop}"
-                )
+                write!(f, "{attempts} attempts failed, last error: {last}; {stop}")
             }
             Error::Inner(error) => write!(f, "{error}"),
             Error::Fallback { error, original } => {
@@ -132,7 +129,7 @@ mod tests {
         };
         assert_eq!(
             error.to_string(),
-            "3 attempts failed (the last one: 503); the dependency is overloaded and asked for a \
+            "3 attempts failed, last error: 503; the dependency is overloaded and asked for a \
              pause; come back in 60.000s"
         );
         assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));

@@ -207,7 +207,7 @@ impl Config {
             ensure(
                 self.min_calls <= calls.get(),
                 "breaker.min_calls",
-                "is more than the window holds, so it would never trip; raise the window",
+                "(20 unless set) is more than the window holds, so it would never trip; lower it",
             )?;
         }
         if let (Window::Calls(calls), Some(failures)) = (self.window, self.failures) {

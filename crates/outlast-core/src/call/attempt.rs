@@ -265,7 +265,14 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         let breaker = self.upstream.endpoints[live.endpoint].breaker.as_ref();
         let limit = self.upstream.config.deadline.patience();
         let patience = breaker.map_or(limit, |breaker| breaker.patience(limit));
-        let hung = self.now.since(live.started) >= patience;
+        let ran = self.now.since(live.started);
+        // One that was cut at its share had a caller who would have waited a ninth longer.
+        let waited = if ended == Ended::Cut {
+            ran.saturating_add(ran / 9)
+        } else {
+            ran
+        };
+        let hung = waited >= patience;
         let outcome = if hung {
             Outcome::Transient
         } else {

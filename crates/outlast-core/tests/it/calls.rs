@@ -710,3 +710,15 @@ fn without_limits_of_its_own_an_upstream_believes_callers_that_waited_a_second()
     world.run();
     assert_eq!(upstream.breaker(0).unwrap().state(world.now), State::Open);
 }
+
+#[test]
+fn callers_who_wait_as_long_as_the_upstreams_own_limit_are_believed() {
+    let config = Config::standard("db").deadline(deadline::Config::attempt_only(1_000 * MS));
+    let upstream = upstream(config.retry(constant(1, MS)));
+    let mut world = World::new(&upstream, |_| Reply::Hangs);
+    for _ in 0..5 {
+        let deadline = world.now + 1_000 * MS;
+        world.run_call(request().deadline(deadline));
+    }
+    assert_eq!(upstream.breaker(0).unwrap().state(world.now), State::Open);
+}

@@ -138,6 +138,13 @@ async fn rejected() -> Result<(), Error<&'static str>> {
     limited.call(|_| async { Ok(()) }).await
 }
 
+async fn failed() -> Result<(), Error<&'static str>> {
+    let retry = retry::Config::attempts(2).backoff(MS);
+    let shop = Upstream::new(Config::new("shop").retry(retry)).unwrap();
+    shop.call(|_| async { Err("GET /internal?api_key=SECRET failed") })
+        .await
+}
+
 #[tokio::test]
 async fn axum_services_get_deadlines_bulkheads_and_problem_documents() {
     let shop = upstream(Config::new("shop").bulkhead(bulkhead::Config::new(10).queue(5)));
@@ -145,6 +152,7 @@ async fn axum_services_get_deadlines_bulkheads_and_problem_documents() {
     let router = Router::new()
         .route("/remaining", get(remaining))
         .route("/rejected", get(rejected))
+        .route("/failed", get(failed))
         .merge(outlast::axum::routes(vec![shop.clone()]))
         .layer(middleware::from_fn_with_state(
             vec![shop.clone()],
@@ -189,6 +197,10 @@ async fn axum_services_get_deadlines_bulkheads_and_problem_documents() {
     let rejected = client.get(format!("{url}/rejected")).send().await.unwrap();
     assert_eq!(rejected.status(), 429);
     assert_eq!(rejected.headers()["retry-after"], "60");
+
+    let failed = client.get(format!("{url}/failed")).send().await.unwrap();
+    assert_eq!(failed.status(), 502);
+    assert!(!failed.text().await.unwrap().contains("SECRET"));
 
     let _ = shop.call(|_| async { Ok::<_, ()>(()) }).await;
     let text = client
