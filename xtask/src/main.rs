@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let done = match arguments[..] {
         ["test"] => test::run(),
         ["tidy"] => tidy::run(),
+        ["miri"] => miri(),
         ["bench", "policies"] => cargo(&["run", "--release", "-p", "outlast-bench"]),
         _ => {
             eprintln!("{USAGE}");
@@ -36,6 +37,7 @@ Usage: cargo xtask COMMAND
   test            everything that must hold: formatting, lints, tests, loom, docs, examples,
                   dependencies, tidiness
   tidy            the tree: ranks of crates, links, module docs, files that nobody reads
+  miri            the machine's tests under Miri; needs a nightly with `miri` and `rust-src`
   bench policies  measure the policies beside their peers; writes bench/results/policies.md";
 
 /// The folder of the workspace.
@@ -44,6 +46,22 @@ fn root() -> PathBuf {
     here.parent()
         .expect("xtask lies in the workspace")
         .to_owned()
+}
+
+/// The tests of the per-call machine under Miri: the ones that are about single calls, because
+/// Miri is some hundred times slower.
+fn miri() -> Result<(), String> {
+    let tests = ["test", "-p", "outlast-core", "--test", "it", "calls::"];
+    let mut command = Command::new("rustup");
+    command
+        .current_dir(root())
+        .args(["run", "nightly", "cargo", "miri"])
+        .args(tests);
+    match command.env_remove("RUSTUP_TOOLCHAIN").status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("Miri ended with {status}")),
+        Err(error) => Err(format!("rustup could not be started: {error}")),
+    }
 }
 
 /// Runs cargo in the workspace.
