@@ -38,7 +38,19 @@ fn replay_timeout(case: &Case<'_>) {
     let outcome = call.optional("outcome").unwrap_or("ok");
     assert_eq!(outcome, "ok", "what the dependency answers at last");
     let took = call.millis("took_ms");
-    let mut world = World::new(&upstream, |_| Reply::After(took, Outcome::Success));
+    let (_, name, at) = call_once(&upstream, took, rest);
+    case.expect.expect("final", name);
+    case.expect.expect("ends_at_ms", millis(at));
+}
+
+/// Runs one call of a dependency that answers after `took`, unless the steps after it take its
+/// caller away: the world then, how it ended and when.
+pub(super) fn call_once<'u>(
+    upstream: &'u Upstream,
+    took: Duration,
+    rest: &[Fields<'_>],
+) -> (World<'u>, &'static str, Time) {
+    let mut world = World::new(upstream, move |_| Reply::After(took, Outcome::Success));
     let number = world.call(Request::new(1));
     let leaves = caller_leaves(rest);
     if let Some(at) = leaves {
@@ -50,12 +62,11 @@ fn replay_timeout(case: &Case<'_>) {
         (None, Some(at)) => ("cancelled", at),
         (None, None) => panic!("the call never ended"),
     };
-    case.expect.expect("final", name);
-    case.expect.expect("ends_at_ms", millis(at));
+    (world, name, at)
 }
 
 /// When the steps after a call take its caller away.
-pub(super) fn caller_leaves(steps: &[Fields<'_>]) -> Option<Time> {
+fn caller_leaves(steps: &[Fields<'_>]) -> Option<Time> {
     let [step] = steps else {
         assert!(steps.is_empty(), "a caller leaves once");
         return None;

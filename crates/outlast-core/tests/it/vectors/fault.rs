@@ -9,8 +9,8 @@ use outlast_core::reject::Reason;
 use outlast_core::upstream::{self, Upstream};
 use outlast_core::{deadline, ratio::Ratio};
 
-use super::{Case, DAY, Fields, deadline::caller_leaves, millis, ratio};
-use crate::world::{Reply, World, at_once};
+use super::{Case, DAY, Fields, deadline::call_once, millis, ratio};
+use crate::world::{World, at_once};
 
 pub(super) fn replay(case: &Case<'_>) {
     if case.profile != "polly_simmy" {
@@ -67,18 +67,7 @@ fn replay_latency(case: &Case<'_>) {
     let op: &str = call.required("op");
     assert_eq!(op, "call");
     let took = Duration::from_millis(call.optional("took_ms").unwrap_or(0));
-    let mut world = World::new(&upstream, |_| Reply::After(took, Outcome::Success));
-    let number = world.call(Request::new(1));
-    let leaves = caller_leaves(rest);
-    if let Some(at) = leaves {
-        world.cancel_at(number, at);
-    }
-    world.run();
-    let (name, at) = match (world.ended[number], leaves) {
-        (Some(ended), _) if ended.outcome == Some(Outcome::Success) => ("ok", ended.at),
-        (None, Some(at)) => ("cancelled", at),
-        end => panic!("unknown end {end:?}"),
-    };
+    let (world, name, at) = call_once(&upstream, took, rest);
     let made = world.seen.iter().filter(|seen| seen.at <= at).count();
     let of_call = call.object("expect");
     for expect in of_call.iter().chain([&case.expect]) {
