@@ -346,7 +346,7 @@ impl Verdict {
     fn of(outcome: Outcome) -> Verdict {
         match outcome {
             Outcome::Success | Outcome::Permanent => Verdict::Healthy,
-            Outcome::Transient | Outcome::Overload { .. } => Verdict::Failed,
+            Outcome::Transient | Outcome::Unsent | Outcome::Overload { .. } => Verdict::Failed,
             Outcome::Ignored => Verdict::Neutral,
         }
     }

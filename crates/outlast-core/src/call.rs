@@ -26,7 +26,7 @@ use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::time::Duration;
 
-pub use self::attempt::{Attempt, AttemptId, Kind};
+pub use self::attempt::{Attempt, AttemptId, Kind, Open};
 use self::attempt::{Ended, Live};
 use crate::budget::Withdrawal;
 use crate::bulkhead::{Seat, Ticket};
@@ -131,6 +131,8 @@ pub struct Call<U: Deref<Target = Upstream>> {
     cursor: usize,
     waits: u32,
     last_wait: Duration,
+    /// Whether an attempt may have sent something.
+    sent: bool,
     /// The latest attempt whose result the driver holds.
     last_result: Option<AttemptId>,
     /// How the latest attempt without a result ended.
@@ -194,6 +196,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             cursor: 0,
             waits: 0,
             last_wait: Duration::ZERO,
+            sent: false,
             last_result: None,
             last_cut: None,
             paid: None,
@@ -276,6 +279,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         let Some(live) = self.take_live(id) else {
             return false;
         };
+        self.sent |= outcome != Outcome::Unsent;
         self.settle(live, outcome, Ended::Answered);
         self.last_result = Some(id);
         match outcome {
@@ -283,9 +287,27 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             // It says nothing, so it does not end what still runs.
             Outcome::Ignored if self.running > 0 => {}
             Outcome::Ignored => self.end(Step::Done { id, stop: None }),
-            Outcome::Transient | Outcome::Overload { .. } => self.after_failure(),
+            Outcome::Transient | Outcome::Unsent | Outcome::Overload { .. } => {
+                self.after_failure();
+            }
         }
         true
+    }
+
+    /// The answer of an attempt has begun, and it is the call's: others are cancelled, and the call
+    /// is done. What the attempt taught is known when the answer is complete; until then it keeps
+    /// its seat, and the breaker waits for its outcome. `None`: it had been cancelled.
+    pub fn open(&mut self, id: AttemptId, now: Time) -> Option<Open> {
+        self.now = now;
+        let live = self.take_live(id)?;
+        self.last_result = Some(id);
+        self.end(Step::Done { id, stop: None });
+        Some(self.opened(live))
+    }
+
+    /// The call can no longer be repeated: what it sends is not there any more.
+    pub fn forbid_repeat(&mut self) {
+        self.request.repeatable = false;
     }
 
     /// Reports that an attempt ended without a result to return: an injected error, a panic. It
@@ -293,6 +315,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     pub fn lost(&mut self, id: AttemptId, reason: Reason, now: Time) {
         self.now = now;
         if let Some(live) = self.take_live(id) {
+            self.sent = true;
             self.settle(live, Outcome::Transient, Ended::Lost);
             self.last_cut = Some(Rejection::new(reason));
             self.after_failure();

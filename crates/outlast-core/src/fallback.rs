@@ -57,7 +57,8 @@ impl Config {
     /// Whether it covers this.
     pub(crate) fn covers(&self, why: Why) -> bool {
         match why {
-            Why::Rejected(_) | Why::Failed(Outcome::Transient | Outcome::Overload { .. }) => true,
+            Why::Rejected(_)
+            | Why::Failed(Outcome::Transient | Outcome::Unsent | Outcome::Overload { .. }) => true,
             Why::Failed(Outcome::Permanent) => self.permanent,
             Why::Failed(Outcome::Success | Outcome::Ignored) => false,
         }

@@ -15,6 +15,10 @@ pub enum Outcome {
     /// It failed in a way that another attempt may cure: a connection error, a timeout, a 503.
     /// A failure for the breaker.
     Transient,
+    /// It failed before anything of the request was sent: a refused connection, a name that does
+    /// not resolve. As `Transient`, except that even a call that may not be repeated may try again,
+    /// if nothing of it was sent before.
+    Unsent,
     /// It answered, and will answer the same again: a declined card, a 404 as an error. Healthy
     /// for the breaker, never retried, not covered by a fallback unless that is told so.
     Permanent,
@@ -35,6 +39,7 @@ impl Outcome {
         match self {
             Outcome::Success => "success",
             Outcome::Transient => "transient",
+            Outcome::Unsent => "unsent",
             Outcome::Permanent => "permanent",
             Outcome::Overload { .. } => "overload",
             Outcome::Ignored => "ignored",

@@ -166,13 +166,11 @@ impl Problem {
 }
 
 fn problem(rejection: &Rejection) -> Response {
-    let (title, status) = match rejection.reason {
-        Reason::Attempts | Reason::NotIdempotent => {
-            ("the dependency failed", StatusCode::BAD_GATEWAY)
-        }
-        Reason::Rate => (REJECTED, StatusCode::TOO_MANY_REQUESTS),
-        Reason::Deadline | Reason::Timeout => (REJECTED, StatusCode::GATEWAY_TIMEOUT),
-        _ => (REJECTED, StatusCode::SERVICE_UNAVAILABLE),
+    let status = crate::http::status(rejection.reason);
+    let title = if status == StatusCode::BAD_GATEWAY {
+        "the dependency failed"
+    } else {
+        "the call was rejected"
     };
     let document = Problem {
         title,
@@ -183,5 +181,3 @@ fn problem(rejection: &Rejection) -> Response {
     };
     document.respond()
 }
-
-const REJECTED: &str = "the call was rejected";

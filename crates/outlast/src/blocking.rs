@@ -49,7 +49,10 @@ pub(crate) fn run<T, E>(
                 let latest = latest.expect("the machine asks for a result that was reported");
                 return Ending::done(latest, id, stop, run.call.attempts(), run.call.deadline());
             }
-            Step::Reject(rejection) => return Ending::rejected(rejection, run.call.deadline()),
+            Step::Reject(rejection) => {
+                let (attempts, deadline) = (run.call.attempts(), run.call.deadline());
+                return Ending::rejected(rejection, attempts, deadline);
+            }
         }
     }
 }

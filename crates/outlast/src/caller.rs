@@ -2,6 +2,8 @@
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::sync::Arc;
+#[cfg(feature = "tokio")]
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use outlast_core::call::Request;
@@ -15,7 +17,7 @@ use crate::deadline::{Entered, current_time};
 use crate::error::Error;
 use crate::seed::{IdempotencyKey, Seed};
 use crate::stale::{Answer, Stale};
-use crate::upstream::Inner;
+use crate::upstream::Upstream;
 
 /// An upstream with settings for the calls made through it. Cheap to make, cheap to clone.
 ///
@@ -37,7 +39,7 @@ use crate::upstream::Inner;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Caller<'a, C> {
-    inner: &'a Inner,
+    upstream: &'a Upstream,
     classify: C,
     options: Options,
 }
@@ -50,6 +52,9 @@ pub(crate) struct Options {
     repeatable: bool,
     rate_key: u64,
     idempotency_key: Option<IdempotencyKey>,
+    /// Once set, the call may not be repeated.
+    #[cfg(feature = "tokio")]
+    pub(crate) spent: Option<Arc<AtomicBool>>,
 }
 
 impl Default for Options {
@@ -60,6 +65,8 @@ impl Default for Options {
             repeatable: true,
             rate_key: 0,
             idempotency_key: None,
+            #[cfg(feature = "tokio")]
+            spent: None,
         }
     }
 }
@@ -92,9 +99,9 @@ impl Options {
 }
 
 impl<'a> Caller<'a, ByResult> {
-    pub(crate) fn new(inner: &'a Inner) -> Caller<'a, ByResult> {
+    pub(crate) fn new(upstream: &'a Upstream) -> Caller<'a, ByResult> {
         Caller {
-            inner,
+            upstream,
             classify: ByResult,
             options: Options::default(),
         }
@@ -122,6 +129,15 @@ impl<'a, C> Caller<'a, C> {
         self
     }
 
+    /// Once `spent` is set, the call may not be repeated any more, although it began as one that
+    /// may: a body that was streamed is gone. It is looked at when an attempt has failed. Default:
+    /// none.
+    #[cfg(feature = "tokio")]
+    pub fn repeatable_until(mut self, spent: Arc<AtomicBool>) -> Caller<'a, C> {
+        self.options.spent = Some(spent);
+        self
+    }
+
     /// What a rate limit per key counts by: a tenant, a client's address.
     pub fn rate_key(mut self, key: impl Hash) -> Caller<'a, C> {
         self.options.rate_key = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
@@ -137,7 +153,7 @@ impl<'a, C> Caller<'a, C> {
     /// What results mean. Default: `Ok` is a success, `Err` a transient failure.
     pub fn classify<D>(self, classify: D) -> Caller<'a, D> {
         Caller {
-            inner: self.inner,
+            upstream: self.upstream,
             classify,
             options: self.options,
         }
@@ -151,7 +167,33 @@ impl<'a, C> Caller<'a, C> {
         Fut: Future<Output = Result<T, E>>,
         C: Classify<Result<T, E>>,
     {
-        crate::Calling::new(self.inner, attempt, self.classify, self.options)
+        crate::Calling::new(&self.upstream.inner, attempt, self.classify, self.options)
+    }
+
+    /// As [`Caller::call`], for answers that are read after the call has ended: a response whose
+    /// body streams. When a result is judged a success, or permanent, its attempt stays open, with
+    /// its seat, until [`OpenAnswer::record`](crate::OpenAnswer::record) says how it ended.
+    ///
+    /// ```
+    /// # use outlast::{Config, Upstream, outcome::Outcome};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let files = Upstream::new(Config::standard("files"))?;
+    /// let opened = files.caller().open(|_attempt| async { Ok::<_, &str>("the head") }).await;
+    /// let answer = opened.open.expect("it was a success");
+    /// // The rest is read; then, or when it broke off:
+    /// answer.record(Outcome::Success);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tokio")]
+    pub fn open<F, Fut, T, E>(self, attempt: F) -> crate::Opening<'a, F, Fut, T, E, C>
+    where
+        F: FnMut(crate::Attempt) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        C: Classify<Result<T, E>>,
+    {
+        crate::Opening::new(self.upstream, attempt, self.classify, self.options)
     }
 
     /// Calls the dependency through all policies, each attempt on a thread of `pool`; see
@@ -168,7 +210,7 @@ impl<'a, C> Caller<'a, C> {
         C: Classify<Result<T, E>>,
     {
         assert!(
-            pool.belongs_to(self.inner),
+            pool.belongs_to(&self.upstream.inner),
             "the pool belongs to another upstream"
         );
         pool.run(attempt, self.classify, self.options)
@@ -184,7 +226,13 @@ impl<'a, C> Caller<'a, C> {
         F: FnMut(crate::Attempt) -> Result<T, E>,
         C: Classify<Result<T, E>>,
     {
-        blocking::run(self.inner, &self.options, &self.classify, &mut attempt).result
+        blocking::run(
+            &self.upstream.inner,
+            &self.options,
+            &self.classify,
+            &mut attempt,
+        )
+        .result
     }
 
     /// As [`Caller::call_blocking`]; when it ends without an answer, `fallback` is told why and
@@ -198,9 +246,14 @@ impl<'a, C> Caller<'a, C> {
         C: Classify<Result<T, E>>,
         G: FnOnce(crate::fallback::Why) -> Result<T, E>,
     {
-        let ending = blocking::run(self.inner, &self.options, &self.classify, &mut attempt);
+        let ending = blocking::run(
+            &self.upstream.inner,
+            &self.options,
+            &self.classify,
+            &mut attempt,
+        );
         match ending.why {
-            Some(why) if self.inner.core.falls_back(why) => {
+            Some(why) if self.upstream.inner.core.falls_back(why) => {
                 let deadline = ending.deadline.min(current_time());
                 let _entered = Entered::new(deadline);
                 ending.replace(fallback(why))
@@ -226,10 +279,15 @@ impl<'a, C> Caller<'a, C> {
         K: Hash + Eq,
         T: Clone,
     {
-        if let Some((value, age)) = cache.fresh(&key, self.inner.clock.now()) {
+        if let Some((value, age)) = cache.fresh(&key, self.upstream.inner.clock.now()) {
             return Ok(Answer::Cached { value, age });
         }
-        let ending = blocking::run(self.inner, &self.options, &self.classify, &mut attempt);
-        ending.or_stale(self.inner, cache, key)
+        let ending = blocking::run(
+            &self.upstream.inner,
+            &self.options,
+            &self.classify,
+            &mut attempt,
+        );
+        ending.or_stale(&self.upstream.inner, cache, key)
     }
 }

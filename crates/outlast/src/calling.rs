@@ -120,9 +120,9 @@ async fn until<F: Future>(deadline: Time, work: F) -> Option<F::Output> {
 }
 
 /// Makes attempts by calling a closure.
-struct Closure<'a, F> {
-    inner: &'a Inner,
-    attempt: F,
+pub(crate) struct Closure<'a, F> {
+    pub(crate) inner: &'a Inner,
+    pub(crate) attempt: F,
 }
 
 impl<F, Fut> Start for Closure<'_, F>

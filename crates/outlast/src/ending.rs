@@ -19,6 +19,8 @@ pub(crate) struct Ending<T, E> {
     pub(crate) why: Option<Why>,
     /// When a fallback has to be done.
     pub(crate) deadline: Time,
+    /// How many attempts were made.
+    pub(crate) attempts: u32,
 }
 
 /// The latest result of an attempt, kept until the machine asks for it.
@@ -29,11 +31,12 @@ pub(crate) struct Latest<T, E> {
 }
 
 impl<T, E> Ending<T, E> {
-    pub(crate) fn rejected(rejection: Rejection, deadline: Time) -> Ending<T, E> {
+    pub(crate) fn rejected(rejection: Rejection, attempts: u32, deadline: Time) -> Ending<T, E> {
         Ending {
             result: Err(Error::Rejected(rejection)),
             why: Some(Why::Rejected(rejection)),
             deadline,
+            attempts,
         }
     }
 
@@ -60,6 +63,7 @@ impl<T, E> Ending<T, E> {
             result,
             why: (latest.outcome != Outcome::Success).then_some(why),
             deadline,
+            attempts,
         }
     }
 

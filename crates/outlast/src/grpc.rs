@@ -1,26 +1,14 @@
 //! What gRPC statuses mean.
 
-use std::time::Duration;
-
 use outlast_core::outcome::Outcome;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
 
 use crate::attempt::Attempt;
 use crate::classify::Classify;
+use crate::headers;
 
-/// Judges `Result<_, tonic::Status>`.
-///
-/// | code | outcome |
-/// |---|---|
-/// | `UNAVAILABLE`, `DEADLINE_EXCEEDED`, `ABORTED`, `INTERNAL`, `UNKNOWN` | transient |
-/// | `RESOURCE_EXHAUSTED` | overload |
-/// | `UNIMPLEMENTED`, `DATA_LOSS` | permanent |
-/// | `CANCELLED` | ignored |
-/// | everything else | success: the dependency did its work |
-///
-/// A `grpc-retry-pushback-ms` turns a transient code into an overload with that hint; a negative
-/// or garbled one says never to retry, and makes it permanent (gRFC A6).
+/// Judges `Result<_, tonic::Status>` by [`grpc_outcome`](crate::http::grpc_outcome).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByCode;
 
@@ -53,36 +41,8 @@ impl<B, E> Classify<Result<http::Response<B>, E>> for ByResponse {
 
 /// What a status with this code and metadata means.
 pub fn outcome(code: Code, metadata: &MetadataMap) -> Outcome {
-    match code {
-        Code::Unavailable
-        | Code::DeadlineExceeded
-        | Code::Aborted
-        | Code::Internal
-        | Code::Unknown => match pushback(metadata) {
-            Pushback::None => Outcome::Transient,
-            Pushback::After(wait) => Outcome::Overload {
-                retry_after: Some(wait),
-            },
-            Pushback::Never => Outcome::Permanent,
-        },
-        Code::ResourceExhausted => match pushback(metadata) {
-            Pushback::None => Outcome::Overload { retry_after: None },
-            Pushback::After(wait) => Outcome::Overload {
-                retry_after: Some(wait),
-            },
-            Pushback::Never => Outcome::Permanent,
-        },
-        Code::Unimplemented | Code::DataLoss => Outcome::Permanent,
-        Code::Cancelled => Outcome::Ignored,
-        Code::Ok
-        | Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::FailedPrecondition
-        | Code::OutOfRange
-        | Code::Unauthenticated => Outcome::Success,
-    }
+    let pushback = metadata.as_ref().get(&headers::GRPC_RETRY_PUSHBACK);
+    crate::http::grpc_outcome(code as u32, pushback)
 }
 
 /// A request for one attempt: with its timeout, so that tonic sends `grpc-timeout`, and for a
@@ -102,28 +62,10 @@ pub fn request<T>(message: T, attempt: &Attempt) -> Request<T> {
     request
 }
 
-enum Pushback {
-    None,
-    After(Duration),
-    Never,
-}
-
-fn pushback(metadata: &MetadataMap) -> Pushback {
-    let Some(value) = metadata.get("grpc-retry-pushback-ms") else {
-        return Pushback::None;
-    };
-    let millis = value
-        .to_str()
-        .ok()
-        .and_then(|text| text.parse::<i32>().ok());
-    match millis.map(u64::try_from) {
-        Some(Ok(millis)) => Pushback::After(Duration::from_millis(millis)),
-        Some(Err(_)) | None => Pushback::Never,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn judge(code: Code, pushback: Option<&str>) -> Outcome {

@@ -22,6 +22,14 @@ pub static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// What makes a repeated request recognisable.
 pub static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// How critical the feature is that a request serves: `critical`, `important` or `optional`.
+pub static X_TIER: HeaderName = HeaderName::from_static("x-tier");
+/// The mode of an answer that is not what the dependency would say now: `stale`, `fallback`,
+/// `static`.
+pub static X_DEGRADED: HeaderName = HeaderName::from_static("x-degraded");
+/// When a gRPC client may try again, in milliseconds; negative for never.
+pub static GRPC_RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
 /// The default allowance for a sender's clock when it sent no `X-Deadline-Sent`.
 pub const SKEW: Duration = Duration::from_secs(1);
 

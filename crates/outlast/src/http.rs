@@ -1,9 +1,10 @@
 //! What HTTP results mean, and which requests may be repeated.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use outlast_core::outcome::Outcome;
+use outlast_core::reject::Reason;
 
 use crate::classify::Classify;
 use crate::headers;
@@ -45,6 +46,66 @@ pub fn outcome(status: StatusCode, headers: &HeaderMap, wall: SystemTime) -> Out
         408 | 425 | 500 | 502 | 504 => Outcome::Transient,
         500..=599 => Outcome::Permanent,
         _ => Outcome::Success,
+    }
+}
+
+/// What a gRPC call means that ended with this code and this `grpc-retry-pushback-ms`.
+///
+/// | code | outcome |
+/// |---|---|
+/// | `UNAVAILABLE`, `DEADLINE_EXCEEDED`, `ABORTED`, `INTERNAL`, `UNKNOWN` | transient |
+/// | `RESOURCE_EXHAUSTED` | overload |
+/// | `UNIMPLEMENTED`, `DATA_LOSS` | permanent |
+/// | `CANCELLED` | ignored |
+/// | everything else | success: the dependency did its work |
+///
+/// A pushback turns a transient code into an overload with that hint; a negative or garbled one
+/// says never to retry, and makes it permanent (gRFC A6). A code that gRPC does not define is
+/// `UNKNOWN`.
+pub fn grpc_outcome(code: u32, pushback: Option<&HeaderValue>) -> Outcome {
+    const CANCELLED: u32 = 1;
+    const RESOURCE_EXHAUSTED: u32 = 8;
+    const UNIMPLEMENTED: u32 = 12;
+    const DATA_LOSS: u32 = 15;
+    match code {
+        CANCELLED => Outcome::Ignored,
+        UNIMPLEMENTED | DATA_LOSS => Outcome::Permanent,
+        // UNKNOWN, DEADLINE_EXCEEDED, ABORTED, INTERNAL, UNAVAILABLE.
+        2 | 4 | 10 | 13 | 14 | RESOURCE_EXHAUSTED | 17.. => match pushback.map(millis) {
+            None if code == RESOURCE_EXHAUSTED => Outcome::Overload { retry_after: None },
+            None => Outcome::Transient,
+            Some(None) => Outcome::Permanent,
+            Some(retry_after) => Outcome::Overload { retry_after },
+        },
+        _ => Outcome::Success,
+    }
+}
+
+fn millis(pushback: &HeaderValue) -> Option<Duration> {
+    let millis: i32 = pushback.to_str().ok()?.parse().ok()?;
+    u64::try_from(millis).ok().map(Duration::from_millis)
+}
+
+/// The status for a call that a policy ended: 502 when it was the dependency that failed (also
+/// after all attempts), 429 for the rate limit, 504 for a deadline or timeout, 503 for every other
+/// reason.
+pub fn status(reason: Reason) -> StatusCode {
+    match reason {
+        Reason::Attempts | Reason::NotIdempotent => StatusCode::BAD_GATEWAY,
+        Reason::Rate => StatusCode::TOO_MANY_REQUESTS,
+        Reason::Deadline | Reason::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// The gRPC code for a call that a policy ended: `DEADLINE_EXCEEDED` for a deadline or timeout,
+/// `RESOURCE_EXHAUSTED` for the rate limit and a full bulkhead, `UNAVAILABLE` for every other
+/// reason.
+pub fn grpc_status(reason: Reason) -> u32 {
+    match reason {
+        Reason::Deadline | Reason::Timeout => 4,
+        Reason::Rate | Reason::Full | Reason::QueueTimeout => 8,
+        _ => 14,
     }
 }
 

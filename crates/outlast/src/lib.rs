@@ -55,6 +55,8 @@ pub mod http;
 mod layer;
 pub mod observe;
 #[cfg(feature = "tokio")]
+mod opening;
+#[cfg(feature = "tokio")]
 mod pool;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
@@ -77,6 +79,8 @@ pub use clock::{Clock, instant_of};
 pub use error::Error;
 #[cfg(feature = "tower")]
 pub use layer::{Cloned, Layer, Once, Protected, Protecting, Repeat};
+#[cfg(feature = "tokio")]
+pub use opening::{OpenAnswer, Opened, Opening};
 pub use outlast_core::config::ConfigError;
 pub use outlast_core::upstream::{Config, EndpointStats, Stats};
 pub use outlast_core::{

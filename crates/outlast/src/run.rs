@@ -5,9 +5,11 @@
 
 use std::ops::Deref;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
-use outlast_core::call::{self, AttemptId, Call, Step};
+use outlast_core::call::{self, AttemptId, Call, Open, Step};
 use outlast_core::fault::Fault;
 use outlast_core::outcome::Outcome;
 use outlast_core::reject::Reason;
@@ -53,6 +55,9 @@ pin_project! {
         first: Slot<F>,
         hedges: Vec<Pin<Box<Slot<F>>>>,
         latest: Option<Latest<T, E>>,
+        // Whether an attempt with a good answer stays open, and the one that does.
+        opens: bool,
+        opened: Option<Open>,
         // The attempt whose code runs, to tell a panic from a cancellation.
         running: Option<AttemptId>,
         #[pin]
@@ -91,6 +96,8 @@ enum Progress<U: Deref<Target = outlast_core::upstream::Upstream>> {
     Runs {
         call: Call<U>,
         key: KeySource,
+        /// Once set, the call may not be repeated.
+        spent: Option<Arc<AtomicBool>>,
     },
     Over,
 }
@@ -125,10 +132,23 @@ where
             first: Slot::Empty,
             hedges: Vec::new(),
             latest: None,
+            opens: false,
+            opened: None,
             running: None,
             timer: None,
             timer_at: Time::MAX,
         }
+    }
+
+    /// An attempt with a good answer stays open; see [`Run::take_open`].
+    pub(crate) fn opening(mut self) -> Self {
+        self.opens = true;
+        self
+    }
+
+    /// The attempt that was left open, once the call has ended.
+    pub(crate) fn take_open(self: Pin<&mut Self>) -> Option<Open> {
+        self.project().opened.take()
     }
 }
 
@@ -184,9 +204,10 @@ where
                     return Poll::Ready(Ending::done(latest, *id, *stop, attempts, deadline));
                 }
                 Step::Reject(rejection) => {
+                    let attempts = call.attempts();
                     let deadline = call.deadline();
                     *this.progress = Progress::Over;
-                    return Poll::Ready(Ending::rejected(*rejection, deadline));
+                    return Poll::Ready(Ending::rejected(*rejection, attempts, deadline));
                 }
             }
         }
@@ -216,6 +237,7 @@ where
         *this.progress = Progress::Runs {
             call: Call::new(upstream, request, now),
             key,
+            spent: options.spent.take(),
         };
         true
     }
@@ -267,7 +289,7 @@ where
         cx: &mut Context<'_>,
     ) -> Time {
         let this = self.as_mut().project();
-        let Progress::Runs { call, key } = this.progress else {
+        let Progress::Runs { call, key, .. } = this.progress else {
             return now;
         };
         let (id, deadline) = (attempt.id, call.deadline());
@@ -372,8 +394,16 @@ where
                 *this.running = None;
                 let now = this.clock.now();
                 // Another may have ended the call in this very poll.
-                if let Progress::Runs { call, .. } = this.progress
-                    && call.outcome(id, outcome, now)
+                if let Progress::Runs { call, spent, .. } = this.progress
+                    && report(
+                        call,
+                        spent.as_deref(),
+                        id,
+                        outcome,
+                        *this.opens,
+                        this.opened,
+                        now,
+                    )
                 {
                     *latest = Some(Latest {
                         id,
@@ -448,6 +478,27 @@ where
         *this.timer_at = until;
         this.timer.as_pin_mut().expect("it was just set").poll(cx)
     }
+}
+
+/// Reports a result to the machine; whether it counts.
+#[inline(always)]
+fn report<U: Deref<Target = outlast_core::upstream::Upstream>>(
+    call: &mut Call<U>,
+    spent: Option<&AtomicBool>,
+    id: AttemptId,
+    outcome: Outcome,
+    opens: bool,
+    opened: &mut Option<Open>,
+    now: Time,
+) -> bool {
+    if spent.is_some_and(|spent| spent.load(Ordering::Relaxed)) {
+        call.forbid_repeat();
+    }
+    if opens && matches!(outcome, Outcome::Success | Outcome::Permanent) {
+        *opened = call.open(id, now);
+        return opened.is_some();
+    }
+    call.outcome(id, outcome, now)
 }
 
 /// Where an attempt is kept.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use outlast_core::breaker::Manual;
 use outlast_core::config::ConfigError;
 use outlast_core::event::Observer;
+use outlast_core::fallback::Why;
 use outlast_core::upstream::{Config, Stats};
 use smol_str::SmolStr;
 
@@ -95,7 +96,7 @@ impl Upstream {
     /// Settings for single calls: their deadline, whether they may be repeated, what their
     /// results mean.
     pub fn caller(&self) -> Caller<'_, ByResult> {
-        Caller::new(&self.inner)
+        Caller::new(self)
     }
 
     /// Calls the dependency through all policies. `attempt` makes one attempt, and is called
@@ -141,6 +142,13 @@ impl Upstream {
             breaker.force(manual, self.inner.clock.now());
         }
         breaker.is_some()
+    }
+
+    /// Whether a fallback may answer instead of the dependency, by the upstream's
+    /// [`fallback::Config`](crate::fallback::Config); counts it if so. For those who bring their own
+    /// fallback to an [`Opened`](crate::Opened) call; the others ask by themselves.
+    pub fn falls_back(&self, why: Why) -> bool {
+        self.inner.core.falls_back(why)
     }
 
     /// Ends the pause that an endpoint asked for. `false` if there is no such endpoint.

@@ -79,6 +79,79 @@ pub(super) struct Live {
     started: Time,
 }
 
+/// An attempt whose answer has begun and is not complete: its seat, and its permit. It has to be
+/// given to [`Upstream::close`], or its seat is lost.
+#[derive(Debug)]
+#[must_use = "an open answer holds a seat until it is closed"]
+pub struct Open {
+    number: u32,
+    endpoint: usize,
+    permit: Option<Permit>,
+    seat: Option<Seat>,
+    took: Duration,
+}
+
+impl Open {
+    /// The number of the endpoint that answers.
+    pub fn endpoint(&self) -> usize {
+        self.endpoint
+    }
+}
+
+impl Upstream {
+    /// The answer of an attempt is complete, or never will be: books what that teaches, and
+    /// returns what the attempt held. An answer that was cut because its reader left, or had no
+    /// more time, says nothing: [`Outcome::Ignored`].
+    pub fn close(&self, open: Open, outcome: Outcome, now: Time) {
+        let endpoint = &self.endpoints[open.endpoint];
+        self.book(endpoint, open.permit, outcome, open.took, now);
+        if let Some(seat) = open.seat {
+            let bulkhead = self.bulkhead.as_ref();
+            bulkhead.expect("only a bulkhead has seats").release(seat);
+        }
+        self.emit(|| Event::Ended {
+            number: open.number,
+            endpoint: &endpoint.name,
+            outcome,
+            took: open.took,
+            cancelled: false,
+        });
+    }
+
+    /// Books what an attempt taught.
+    #[inline(always)]
+    fn book(
+        &self,
+        endpoint: &Endpoint,
+        permit: Option<Permit>,
+        outcome: Outcome,
+        took: Duration,
+        now: Time,
+    ) {
+        if let (Some(breaker), Some(permit)) = (&endpoint.breaker, permit) {
+            breaker.record(permit, outcome, took, now);
+        }
+        endpoint.note(outcome);
+        match outcome {
+            Outcome::Success => {
+                if let Some(budget) = &self.budget
+                    && self.config.makes_extra_attempts()
+                {
+                    budget.deposit(now);
+                }
+            }
+            Outcome::Overload {
+                retry_after: Some(wait),
+            } => endpoint.pause(wait, now),
+            Outcome::Overload { retry_after: None }
+            | Outcome::Transient
+            | Outcome::Unsent
+            | Outcome::Permanent
+            | Outcome::Ignored => {}
+        }
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -193,6 +266,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         };
         self.cancels[at] = Some(live.id);
         self.losers = true;
+        self.sent = true;
         self.running -= 1;
         if live.cut.at_share {
             self.last_cut = Some(Rejection::new(Reason::Deadline));
@@ -225,26 +299,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         if self.now >= live.cut.at && !upstream.config.deadline.is_enforced() {
             upstream.note_shadow(Rejection::new(Reason::Timeout));
         }
-        if let (Some(breaker), Some(permit)) = (&endpoint.breaker, live.permit) {
-            breaker.record(permit, outcome, took, self.now);
-        }
-        endpoint.note(outcome);
-        match outcome {
-            Outcome::Success => {
-                if let Some(budget) = &upstream.budget
-                    && upstream.config.makes_extra_attempts()
-                {
-                    budget.deposit(self.now);
-                }
-            }
-            Outcome::Overload {
-                retry_after: Some(wait),
-            } => endpoint.pause(wait, self.now),
-            Outcome::Overload { retry_after: None }
-            | Outcome::Transient
-            | Outcome::Permanent
-            | Outcome::Ignored => {}
-        }
+        upstream.book(endpoint, live.permit, outcome, took, self.now);
         if let Some(latency) = &upstream.latency
             && ended.tells_latency(outcome)
         {
@@ -258,6 +313,22 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             took,
             cancelled: ended != Ended::Answered,
         });
+    }
+
+    /// What is left of an attempt whose answer has begun. The time to that counts, for hedges and
+    /// for slow calls: how long a stream lasts says nothing.
+    pub(super) fn opened(&mut self, live: Live) -> Open {
+        let took = self.now.since(live.started);
+        if let Some(latency) = &self.upstream.latency {
+            latency.record(took, self.now);
+        }
+        Open {
+            number: live.id.number(),
+            endpoint: live.endpoint,
+            permit: live.permit,
+            seat: live.seat,
+            took,
+        }
     }
 
     /// Settles an attempt that somebody cut off: a failure only if it was slow enough to be one.

@@ -66,7 +66,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             return Err(Stop::NotWanted);
         }
         if !config.extra_attempts_are_enforced() {
-            if self.request.repeatable && self.tries < limit {
+            if (self.request.repeatable || !self.sent) && self.tries < limit {
                 let is_ordered = config.failover.is_some();
                 self.note_shadow_start(if is_ordered {
                     Kind::Failover
@@ -78,7 +78,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         }
         let pause = self.shortest_pause();
         let stop = |reason| Stop::Rejected(hinted(reason, pause));
-        if !self.request.repeatable {
+        if self.sent && !self.request.repeatable {
             return Err(stop(Reason::NotIdempotent));
         }
         if self.tries >= limit {

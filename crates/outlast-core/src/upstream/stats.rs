@@ -137,7 +137,7 @@ impl Outcomes {
     pub(super) fn note(&self, outcome: Outcome) {
         let kind = match outcome {
             Outcome::Success => 0,
-            Outcome::Transient => 1,
+            Outcome::Transient | Outcome::Unsent => 1,
             Outcome::Permanent => 2,
             Outcome::Overload { .. } => 3,
             Outcome::Ignored => 4,

@@ -9,6 +9,7 @@
 
 mod calls;
 mod laws;
+mod open;
 mod peers;
 mod vectors;
 mod world;

@@ -23,6 +23,8 @@ mod calls;
 mod cancellation;
 mod layer;
 mod observers;
+#[cfg(feature = "tokio")]
+mod opening;
 mod parity;
 mod pool;
 mod services;
