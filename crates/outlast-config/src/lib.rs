@@ -1,0 +1,128 @@
+//! The policy file: one strict YAML file for gateway, simulator and drills.
+//!
+//! ```
+//! let loaded = outlast_config::parse("shop.yaml", "
+//! routes:
+//!   stock: { match: GET /stock/**, upstream: inventory }
+//! upstreams:
+//!   inventory:
+//!     endpoints: [http://127.0.0.1:7003, http://127.0.0.1:7004]
+//!     hedge: { after: p95 }
+//! ")?;
+//! assert_eq!(loaded.plan().upstreams[0].endpoints.len(), 2);
+//!
+//! let problems = outlast_config::parse("shop.yaml", "upstreams: { a: { endpoint: x } }").unwrap_err();
+//! assert!(problems.to_string().contains("did you mean `endpoints`?"));
+//! # Ok::<(), outlast_config::Problems>(())
+//! ```
+//!
+//! Strict means: unknown keys are errors, durations and sizes have units, names that refer to
+//! something must exist, and policies that cannot work are refused. All errors of a file are told
+//! at once, each with its place and the edit that mends it. What can work but is likely not meant
+//! is a warning.
+
+mod explain;
+pub mod plan;
+mod policies;
+mod problem;
+mod read;
+mod request;
+mod schema;
+mod sections;
+mod shape;
+mod value;
+mod view;
+mod warn;
+mod yaml;
+
+use std::path::Path;
+
+pub use crate::explain::UnknownUpstream;
+use crate::plan::Plan;
+pub use crate::problem::{Finding, Place, Problems, Severity};
+use crate::problem::{Problem, findings};
+pub use crate::schema::schema;
+use crate::yaml::Node;
+
+/// A commented file to start from.
+pub const STARTER: &str = include_str!("starter.yaml");
+
+/// A file that can be used.
+#[derive(Debug)]
+pub struct Loaded {
+    plan: Plan,
+    warnings: Vec<Finding>,
+    root: Node,
+}
+
+impl Loaded {
+    /// What it means.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What it means, by value.
+    pub fn into_plan(self) -> Plan {
+        self.plan
+    }
+
+    /// What may not do what it seems to, in the order of the file.
+    pub fn warnings(&self) -> &[Finding] {
+        &self.warnings
+    }
+
+    /// The policies that hold, in the order in which a call meets them, with defaults shown as
+    /// such; of one upstream, or of all, with the routes.
+    ///
+    /// # Errors
+    /// If there is no such upstream.
+    pub fn explain(&self, upstream: Option<&str>) -> Result<String, UnknownUpstream> {
+        explain::explain(self, upstream)
+    }
+}
+
+/// Reads and checks a file. Paths in it are relative to its folder.
+///
+/// # Errors
+/// All that is wrong with it, or that it cannot be read.
+pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse_in(&name, &text, path.parent().unwrap_or(Path::new(""))),
+        Err(error) => {
+            let problem = Problem::new(
+                Place::START,
+                format!("the file cannot be read: {error}"),
+                "name a file that exists, is UTF-8, and may be read; `outlast init` writes one",
+            );
+            Err(Problems::new(&name, "", vec![problem]))
+        }
+    }
+}
+
+/// Checks a text; `file` is its name in messages. Paths in it are relative to the current folder.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn parse(file: &str, text: &str) -> Result<Loaded, Problems> {
+    parse_in(file, text, Path::new(""))
+}
+
+fn parse_in(file: &str, text: &str, folder: &Path) -> Result<Loaded, Problems> {
+    let mut problems = Vec::new();
+    let Some(root) = yaml::parse(text, &mut problems) else {
+        return Err(Problems::new(file, text, problems));
+    };
+    shape::check(&root, &sections::FILE, &mut problems);
+    let plan = read::plan(&root, folder, &mut problems);
+    if !problems.is_empty() {
+        return Err(Problems::new(file, text, problems));
+    }
+    let mut warnings = warn::warnings(&root, &plan);
+    warnings.sort_by_key(|problem| problem.place);
+    Ok(Loaded {
+        warnings: findings(Severity::Warning, file, text, warnings),
+        plan,
+        root,
+    })
+}

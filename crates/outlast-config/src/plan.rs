@@ -1,0 +1,394 @@
+//! What a policy file means, once every line of it has been understood.
+//!
+//! A [`Plan`] is complete and consistent: defaults are filled in, names are resolved to positions,
+//! and every upstream's policies have been built once to see that they can work. Gateway,
+//! simulator and drills take it as it is; none of them reads YAML.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use outlast_core::ratio::Ratio;
+
+/// A whole policy file.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How the gateway listens, and what it allows.
+    pub gateway: Gateway,
+    /// In the order of the file: the first route that matches is taken.
+    pub routes: Vec<Route>,
+    /// In the order of the file.
+    pub upstreams: Vec<Upstream>,
+}
+
+/// How the gateway listens, and what it allows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gateway {
+    /// Where clients connect.
+    pub listen: Vec<Listener>,
+    /// Where operators connect. Default `127.0.0.1:9900`; `None` for `admin: off`.
+    pub admin: Option<Admin>,
+    /// Threads that serve, each with a listening socket of its own. Default: one per processor.
+    pub workers: Option<NonZeroUsize>,
+    /// Bounds on what clients may send and hold.
+    pub limits: Limits,
+    /// How long requests in flight may go on when the gateway stops. Default 30 s.
+    pub drain: Duration,
+    /// Proxies whose `X-Forwarded-*` and `Forwarded` are believed. Default: none; what others send
+    /// is replaced.
+    pub trusted_proxies: Vec<Network>,
+    /// The share of requests that is logged. Failed ones (5xx, rejections) always are. Default 0:
+    /// only those.
+    pub access_log: Ratio,
+}
+
+/// One listening address.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Default: clear text, HTTP/1.1 and HTTP/2 with prior knowledge.
+    pub tls: Option<ServerTls>,
+}
+
+/// What a TLS server shows and asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The certificate chain, PEM. Read anew on reload.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// Roots of client certificates, PEM. Default: clients need none.
+    pub client_roots: Option<PathBuf>,
+    /// Whether a client without a certificate is turned away. Default: yes, if there are roots.
+    pub client_certificate_required: bool,
+}
+
+/// The operators' listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What an operator has to show to change something. An address that is not loopback needs
+    /// one.
+    pub token: Option<Secret>,
+}
+
+/// Where a secret is kept; never in the file itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Secret {
+    /// The first line of a file.
+    File(PathBuf),
+    /// An environment variable.
+    Environment(String),
+}
+
+/// Bounds on what clients may send and hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Connections at once, over all workers. Default 20,000.
+    pub connections: usize,
+    /// Streams at once per HTTP/2 connection. Default 100.
+    pub streams: u32,
+    /// Header fields of a request. Default 100.
+    pub headers: usize,
+    /// Bytes of a request's head. Default 64 KiB.
+    pub header_bytes: usize,
+    /// Bytes of a request target. Default 8 KiB.
+    pub uri_bytes: usize,
+    /// Bytes of a request's body. Default: no bound.
+    pub body_bytes: Option<u64>,
+    /// How long a client may take for a request's head, and for a TLS handshake. Default 10 s.
+    pub header_timeout: Duration,
+    /// How long a client may pause within a body that it sends, or that it reads. Default 30 s.
+    pub body_timeout: Duration,
+    /// How long a connection may lie idle. Default 75 s.
+    pub idle_timeout: Duration,
+    /// How long an upgraded connection may lie idle. Default 5 min.
+    pub upgrade_idle_timeout: Duration,
+    /// What to do with header names that have an underscore.
+    pub underscores: Underscores,
+}
+
+/// Header names with an underscore look like those with a hyphen to CGI-like programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Underscores {
+    /// The header is dropped.
+    #[default]
+    Drop,
+    /// The request is answered with 400.
+    Reject,
+    /// It is passed on.
+    Keep,
+}
+
+/// A network in CIDR notation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Any address in it.
+    pub address: IpAddr,
+    /// The length of the prefix that counts.
+    pub prefix: u8,
+}
+
+/// Which requests go where, and what is promised to them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// Which requests take it.
+    pub matching: Match,
+    /// The position of its upstream in [`Plan::upstreams`].
+    pub upstream: usize,
+    /// What replaces the literal start of the matched path. Default: nothing.
+    pub rewrite: Option<String>,
+    /// When a request ends at the latest, counted from its head. Default: that of the gateway,
+    /// which is 30 s; `None` for `deadline: none`.
+    pub deadline: Option<Duration>,
+    /// How critical it is; sent on as `X-Tier`.
+    pub tier: Tier,
+    /// Which of its requests may be made twice.
+    pub repeat: Repeat,
+    /// Whether it makes an idempotency key for requests that come without one. Default no.
+    pub make_idempotency_key: bool,
+    /// Whether it passes protocol upgrades (WebSocket). Default no.
+    pub upgrade: bool,
+}
+
+/// Which requests take a route. All that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Match {
+    /// Upper-case method names; empty for all.
+    pub methods: Vec<String>,
+    /// The host, lower case, without port. `None` for any.
+    pub host: Option<Host>,
+    /// The path. Empty and not open: `/` only.
+    pub path: Path,
+    /// Header fields that must be there.
+    pub headers: Vec<HeaderMatch>,
+}
+
+/// A host pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// Exactly this one.
+    Is(String),
+    /// `*.` and this suffix: any name below it, not the suffix itself.
+    Below(String),
+}
+
+/// A path pattern, by segments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Path {
+    /// What the path's segments must be, in order.
+    pub segments: Vec<Segment>,
+    /// Whether anything may follow (`/**`).
+    pub open: bool,
+}
+
+/// One segment of a path pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// This text.
+    Is(String),
+    /// `*`: any one segment.
+    Any,
+}
+
+/// A header field that must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderMatch {
+    /// Its name, lower case.
+    pub name: String,
+    /// Its exact value; `None` for any (`*`).
+    pub value: Option<String>,
+}
+
+/// How critical a feature is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// Given up first.
+    Optional,
+    /// The default.
+    #[default]
+    Important,
+    /// Given up last.
+    Critical,
+}
+
+impl Tier {
+    /// Its name in files, headers and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tier::Optional => "optional",
+            Tier::Important => "important",
+            Tier::Critical => "critical",
+        }
+    }
+}
+
+/// Which requests may be made twice (`retry: safe | always | never` of a route).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Repeat {
+    /// Those with an idempotent method, and those with an idempotency key.
+    #[default]
+    Safe,
+    /// All: the owner of the route says so.
+    Always,
+    /// None.
+    Never,
+}
+
+/// One dependency.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Its name.
+    pub name: String,
+    /// What protects it. It has been built once: it can work.
+    pub policies: outlast_core::upstream::Config,
+    /// In the order in which the policies number them.
+    pub endpoints: Vec<Endpoint>,
+    /// What is spoken to it.
+    pub protocol: Protocol,
+    /// What its rate limit counts by. Default: all calls together.
+    pub rate_key: RateKey,
+    /// Roots and name for `https` endpoints.
+    pub tls: ClientTls,
+    /// Its connections, kept per worker.
+    pub pool: Pool,
+    /// How long connecting may take, with the TLS handshake. Default 2 s.
+    pub connect_timeout: Duration,
+    /// Up to how many bytes a request's body is kept for another attempt. Default 64 KiB.
+    pub replay_bytes: usize,
+    /// The header that makes a repeated request recognisable. Default `idempotency-key`.
+    pub idempotency_key: String,
+    /// Statuses that mean something else than usual.
+    pub outcomes: Vec<StatusOutcome>,
+    /// What answers instead, in this order.
+    pub fallback: Fallback,
+    /// Everything in the file that shaped this upstream, in a canonical form. Two upstreams with
+    /// equal sources are the same: on reload it keeps its state.
+    pub source: String,
+}
+
+/// One address of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its name.
+    pub name: String,
+    /// Whether it is spoken to by TLS (`https://`).
+    pub tls: bool,
+    /// A host name or an address.
+    pub host: String,
+    /// Its port. Default 80 or 443.
+    pub port: u16,
+    /// What its URL's path puts before every path, without a slash at the end. Default: nothing.
+    pub prefix: String,
+}
+
+/// What is spoken to an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 in clear text; over TLS what ALPN agrees on.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, in clear text with prior knowledge.
+    Http2,
+}
+
+/// What a rate limit counts by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RateKey {
+    /// All calls together.
+    #[default]
+    Shared,
+    /// Each client's address.
+    Client,
+    /// Each value of this header, a lower-case name; requests without it together.
+    Header(String),
+}
+
+/// How a TLS client trusts, and what it shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Roots to trust, PEM. Default: the system's.
+    pub roots: Option<PathBuf>,
+    /// The name that the certificate must have. Default: the endpoint's host.
+    pub server_name: Option<String>,
+    /// A certificate of its own and the key, PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// The connections to each endpoint, per worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Idle connections that are kept. Default 64.
+    pub idle: usize,
+    /// How long one may lie idle. Default 30 s.
+    pub idle_timeout: Duration,
+    /// How old one may become. Default 10 min.
+    pub max_lifetime: Duration,
+}
+
+/// What statuses mean, where it is not what they usually mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusOutcome {
+    /// The first status it holds for.
+    pub from: u16,
+    /// The last one.
+    pub to: u16,
+    /// What it means.
+    pub means: Meaning,
+}
+
+/// An outcome in a policy file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// The dependency did its work.
+    Success,
+    /// Another attempt may help.
+    Transient,
+    /// A definite no.
+    Permanent,
+    /// It asks for less; Retry-After tells for how long.
+    Overload,
+    /// It says nothing.
+    Ignored,
+}
+
+/// What answers when the dependency does not. First what it said before, then another upstream,
+/// then a fixed answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fallback {
+    /// Its own last good answer to the same GET.
+    pub stale: Option<Stale>,
+    /// The position of another upstream in [`Plan::upstreams`].
+    pub upstream: Option<usize>,
+    /// A fixed answer.
+    pub fixed: Option<Answer>,
+}
+
+/// A cache of good answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// How old an answer may be.
+    pub max_age: Duration,
+    /// How many bytes all answers may take together. Default 64 MiB.
+    pub bytes: usize,
+    /// How many bytes one answer may take. Default 1 MiB.
+    pub entry_bytes: usize,
+}
+
+/// A fixed answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its status. Default 200.
+    pub status: u16,
+    /// Its header fields, lower-case names.
+    pub headers: Vec<(String, String)>,
+    /// Its body. Default: none.
+    pub body: String,
+}

@@ -1,0 +1,651 @@
+//! From a checked tree to a plan, with everything that only the whole file can tell: names that
+//! refer to each other, orders that must be complete, addresses that clash.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::plan::{
+    Admin, Answer, ClientTls, Endpoint, Fallback, Gateway, HeaderMatch, Limits, Listener, Match,
+    Meaning, Plan, Pool, Protocol, RateKey, Repeat, Route, Secret, ServerTls, Stale, StatusOutcome,
+    Tier, Underscores, Upstream,
+};
+use crate::policies::{policies, section_of};
+use crate::problem::{Place, Problem, did_you_mean};
+use crate::view::View;
+use crate::yaml::{Entry, Node, Value};
+use crate::{request, sections, shape};
+
+/// Reads a file; `folder` is what its paths are relative to.
+pub(crate) fn plan(root: &Node, folder: &Path, problems: &mut Vec<Problem>) -> Plan {
+    let file = View::new(root, &sections::FILE);
+    let mut reader = Reader {
+        folder,
+        names: file
+            .names("upstreams")
+            .iter()
+            .map(|entry| entry.key.as_str())
+            .collect(),
+        problems,
+    };
+    let view = file.part("gateway", &sections::GATEWAY);
+    let gateway = reader.gateway(view);
+    reader.refuse_zero(view, "deadline");
+    let deadline = view.duration("deadline");
+    let routes = file
+        .names("routes")
+        .iter()
+        .filter_map(|entry| reader.route(entry, deadline))
+        .collect();
+    let upstreams: Vec<_> = file
+        .names("upstreams")
+        .iter()
+        .map(|entry| reader.upstream(entry))
+        .collect();
+    reader.refuse_cycles(&upstreams, file.names("upstreams"));
+    Plan {
+        gateway,
+        routes,
+        upstreams,
+    }
+}
+
+struct Reader<'a, 'p> {
+    folder: &'a Path,
+    names: Vec<&'a str>,
+    problems: &'p mut Vec<Problem>,
+}
+
+impl Reader<'_, '_> {
+    fn problem(&mut self, place: Place, message: impl Into<String>, mend: impl Into<String>) {
+        self.problems.push(Problem::new(place, message, mend));
+    }
+
+    fn gateway(&mut self, view: View<'_>) -> Gateway {
+        Gateway {
+            listen: self.listeners(view),
+            admin: self.admin(view),
+            workers: view
+                .count("workers")
+                .and_then(|count| NonZeroUsize::new(count as usize)),
+            limits: self.limits(view.part("limits", section_of(&sections::GATEWAY, "limits"))),
+            drain: view.duration("drain").unwrap_or_default(),
+            trusted_proxies: view
+                .texts("trusted_proxies")
+                .into_iter()
+                .filter_map(|(text, _)| request::network(text).ok())
+                .collect(),
+            access_log: view
+                .share("access_log")
+                .unwrap_or(outlast_core::ratio::Ratio::ZERO),
+        }
+    }
+
+    fn listeners(&mut self, view: View<'_>) -> Vec<Listener> {
+        let nodes = match view.node_of("listen") {
+            None => Vec::new(),
+            Some(node) => match &node.value {
+                Value::List(items) => items.iter().collect(),
+                _ => vec![node],
+            },
+        };
+        if view.node_of("listen").is_none() {
+            let address = view.text("listen").and_then(|text| text.parse().ok());
+            return address
+                .map(|address| Listener { address, tls: None })
+                .into_iter()
+                .collect();
+        }
+        if nodes.is_empty() {
+            self.problem(
+                view.value_place("listen"),
+                "nothing to listen on",
+                "name an address, such as `127.0.0.1:8080`",
+            );
+        }
+        let mut listeners: Vec<Listener> = Vec::new();
+        for node in nodes {
+            let Some(listener) = self.listener(node) else {
+                continue;
+            };
+            let taken = listeners
+                .iter()
+                .any(|other| other.address == listener.address && listener.address.port() != 0);
+            if taken {
+                let message = format!("{} is listened on twice", listener.address);
+                self.problem(node.place, message, "leave one of them out");
+            }
+            listeners.push(listener);
+        }
+        listeners
+    }
+
+    fn listener(&mut self, node: &Node) -> Option<Listener> {
+        if let Value::Scalar(text) = &node.value {
+            return Some(Listener {
+                address: text.parse().ok()?,
+                tls: None,
+            });
+        }
+        let view = View::new(node, section_of(&sections::GATEWAY, "listen"));
+        let tls = section_of(section_of(&sections::GATEWAY, "listen"), "tls");
+        Some(Listener {
+            address: view.text("address")?.parse().ok()?,
+            tls: view
+                .given_part("tls", tls)
+                .and_then(|view| self.server_tls(view)),
+        })
+    }
+
+    fn server_tls(&mut self, view: View<'_>) -> Option<ServerTls> {
+        let client_roots = self.path(view, "client_roots");
+        let asked = view.text("client_certificate");
+        if asked.is_some() && client_roots.is_none() {
+            let mend = "name the roots of client certificates with `client_roots`";
+            self.problem(
+                view.place_of("client_certificate"),
+                "there is nothing to judge certificates by",
+                mend,
+            );
+        }
+        Some(ServerTls {
+            certificate: self.path(view, "certificate")?,
+            key: self.path(view, "key")?,
+            client_certificate_required: client_roots.is_some() && asked != Some("optional"),
+            client_roots,
+        })
+    }
+
+    fn path(&mut self, view: View<'_>, key: &str) -> Option<PathBuf> {
+        Some(self.folder.join(view.text(key)?))
+    }
+
+    fn admin(&mut self, view: View<'_>) -> Option<Admin> {
+        let part = section_of(&sections::GATEWAY, "admin");
+        let (address, token): (SocketAddr, Option<Secret>) = match view.given_part("admin", part) {
+            None => (
+                view.text("admin")
+                    .filter(|&text| text != "off")?
+                    .parse()
+                    .ok()?,
+                None,
+            ),
+            Some(admin) => {
+                let secret = admin.given_part("token", section_of(part, "token"));
+                (
+                    admin.text("address")?.parse().ok()?,
+                    secret.and_then(|secret| self.secret(secret)),
+                )
+            }
+        };
+        if !address.ip().is_loopback() && token.is_none() {
+            let message = format!("{address} can be reached by others");
+            let mend = "give it a token: `admin: { address: ..., token: { file: ... } }`, or a loopback address";
+            self.problem(view.value_place("admin"), message, mend);
+        }
+        Some(Admin { address, token })
+    }
+
+    fn secret(&mut self, view: View<'_>) -> Option<Secret> {
+        match (self.path(view, "file"), view.text("env")) {
+            (Some(path), None) => Some(Secret::File(path)),
+            (None, Some(name)) => Some(Secret::Environment(name.to_owned())),
+            (Some(_), Some(_)) | (None, None) => {
+                let place = view.node.map_or(Place::START, |node| node.place);
+                self.problem(
+                    place,
+                    "a token is kept in one place",
+                    "give either `file` or `env`",
+                );
+                None
+            }
+        }
+    }
+
+    fn limits(&mut self, view: View<'_>) -> Limits {
+        let header_bytes = view.size("header_bytes").unwrap_or(64 * 1024);
+        if !(1024..=1024 * 1024).contains(&header_bytes) {
+            self.problem(
+                view.value_place("header_bytes"),
+                "a head of this size is not served",
+                "write a size from `1KiB` to `1MiB`",
+            );
+        }
+        let uri_bytes = view.size("uri_bytes").unwrap_or(8 * 1024);
+        if uri_bytes > header_bytes {
+            self.problem(
+                view.value_place("uri_bytes"),
+                "the target is a part of the head",
+                "make it at most `header_bytes`",
+            );
+        }
+        for key in [
+            "header_timeout",
+            "body_timeout",
+            "idle_timeout",
+            "upgrade_idle_timeout",
+        ] {
+            if view
+                .duration(key)
+                .is_some_and(|limit| limit < Duration::from_millis(500))
+            {
+                self.problem(
+                    view.value_place(key),
+                    "clients cannot keep to that",
+                    "write at least `500ms`; silence is looked for every quarter of a second",
+                );
+            }
+        }
+        Limits {
+            connections: view.count("connections").unwrap_or_default() as usize,
+            streams: view.count("streams").unwrap_or_default(),
+            headers: view.count("headers").unwrap_or_default() as usize,
+            header_bytes,
+            uri_bytes,
+            body_bytes: view.size("body_bytes").map(|bytes| bytes as u64),
+            header_timeout: view.duration("header_timeout").unwrap_or_default(),
+            body_timeout: view.duration("body_timeout").unwrap_or_default(),
+            idle_timeout: view.duration("idle_timeout").unwrap_or_default(),
+            upgrade_idle_timeout: view.duration("upgrade_idle_timeout").unwrap_or_default(),
+            underscores: match view.text("underscores") {
+                Some("reject") => Underscores::Reject,
+                Some("keep") => Underscores::Keep,
+                _ => Underscores::Drop,
+            },
+        }
+    }
+
+    fn route(&mut self, entry: &Entry, deadline: Option<Duration>) -> Option<Route> {
+        let view = View::new(&entry.node, &sections::ROUTE);
+        let matching = self.matching(view);
+        let upstream = self.upstream_named(view, "upstream");
+        let rewrite = view.text("rewrite").map(str::to_owned);
+        if let Some(rewrite) = &rewrite {
+            self.check_rewrite(view, rewrite);
+        }
+        let deadline = match view.text("deadline") {
+            Some(_) => view.duration("deadline"),
+            None => deadline,
+        };
+        self.refuse_zero(view, "deadline");
+        Some(Route {
+            name: entry.key.clone(),
+            matching: matching?,
+            upstream: upstream?,
+            rewrite,
+            deadline,
+            tier: match view.text("tier") {
+                Some("critical") => Tier::Critical,
+                Some("optional") => Tier::Optional,
+                _ => Tier::Important,
+            },
+            repeat: match view.text("retry") {
+                Some("always") => Repeat::Always,
+                Some("never") => Repeat::Never,
+                _ => Repeat::Safe,
+            },
+            make_idempotency_key: view.text("idempotency_key") == Some("make"),
+            upgrade: view.truth("upgrade") == Some(true),
+        })
+    }
+    fn refuse_zero(&mut self, view: View<'_>, key: &str) {
+        if view.duration(key) == Some(Duration::ZERO) {
+            self.problem(
+                view.value_place(key),
+                "nothing ends in no time",
+                "write a longer one, or `none`",
+            );
+        }
+    }
+
+    fn check_rewrite(&mut self, view: View<'_>, rewrite: &str) {
+        let fine = rewrite.starts_with('/')
+            && !rewrite.contains("//")
+            && rewrite
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'?' && byte != b'#');
+        if !fine {
+            let message = format!("`{rewrite}` is no start of a path");
+            self.problem(
+                view.value_place("rewrite"),
+                message,
+                "write one such as `/v2`; it replaces the pattern's fixed start",
+            );
+        }
+    }
+
+    fn matching(&mut self, view: View<'_>) -> Option<Match> {
+        let section = section_of(&sections::ROUTE, "match");
+        let Some(part) = view.given_part("match", section) else {
+            return request::pattern(view.text("match")?).ok();
+        };
+        let mut matching = Match::default();
+        for (text, place) in part.texts("method") {
+            match request::method(text) {
+                Ok(method) => matching.methods.push(method),
+                Err(mend) => self.problem(place, format!("`{text}` is no method"), mend),
+            }
+        }
+        match part.text("host").map(request::host).transpose() {
+            Ok(host) => matching.host = host,
+            Err(mend) => self.problem(part.value_place("host"), "this is no host", mend),
+        }
+        match part.text("path").map(request::path).transpose() {
+            Ok(path) => matching.path = path.unwrap_or_default(),
+            Err(mend) => self.problem(part.value_place("path"), "this is no path pattern", mend),
+        }
+        for entry in part.names("headers") {
+            let Value::Scalar(value) = &entry.node.value else {
+                continue;
+            };
+            matching.headers.push(HeaderMatch {
+                name: entry.key.to_ascii_lowercase(),
+                value: Some(value.clone()).filter(|value| value != "*"),
+            });
+        }
+        Some(matching)
+    }
+
+    /// The position of an upstream that is named.
+    fn upstream_named(&mut self, view: View<'_>, key: &str) -> Option<usize> {
+        let name = view.text(key)?;
+        let found = self.names.iter().position(|known| *known == name);
+        if found.is_none() {
+            let mend = match did_you_mean(name, self.names.iter().copied()) {
+                Some(word) => format!("did you mean `{word}`?"),
+                None => format!(
+                    "add it to `upstreams`, which has: {}",
+                    self.names.join(", ")
+                ),
+            };
+            self.problem(
+                view.value_place(key),
+                format!("there is no upstream `{name}`"),
+                mend,
+            );
+        }
+        found
+    }
+
+    fn upstream(&mut self, entry: &Entry) -> Upstream {
+        let view = View::new(&entry.node, &sections::UPSTREAM);
+        let endpoints = self.in_order(view, endpoints(view));
+        let complete = endpoints.len() == given_endpoints(view);
+        let names: Vec<_> = endpoints
+            .iter()
+            .map(|endpoint| endpoint.name.clone())
+            .collect();
+        for key in ["deadline", "timeout", "connect_timeout"] {
+            self.refuse_zero(view, key);
+        }
+        let pool = view.part("pool", section_of(&sections::UPSTREAM, "pool"));
+        let idempotency_key = view.text("idempotency_key").unwrap_or_default();
+        self.check_header(view, "idempotency_key", idempotency_key);
+        let tls = self.client_tls(view);
+        let source = format!("{} {}", entry.node.canonical(), contents(&tls));
+        Upstream {
+            name: entry.key.clone(),
+            policies: policies(&entry.key, &names, view, complete, self.problems),
+            endpoints,
+            protocol: match view.text("protocol") {
+                Some("http1") => Protocol::Http1,
+                Some("http2") => Protocol::Http2,
+                _ => Protocol::Auto,
+            },
+            rate_key: self.rate_key(view),
+            pool: Pool {
+                idle: pool.count("idle").unwrap_or_default() as usize,
+                idle_timeout: pool.duration("idle_timeout").unwrap_or_default(),
+                max_lifetime: pool.duration("max_lifetime").unwrap_or_default(),
+            },
+            connect_timeout: view.duration("connect_timeout").unwrap_or_default(),
+            replay_bytes: view.size("replay").unwrap_or_default(),
+            idempotency_key: idempotency_key.to_ascii_lowercase(),
+            outcomes: outcomes(view),
+            fallback: self.fallback(view),
+            source,
+            tls,
+        }
+    }
+
+    fn check_header(&mut self, view: View<'_>, key: &str, name: &str) {
+        if !request::is_header_name(name) {
+            self.problem(
+                view.value_place(key),
+                format!("`{name}` is no header name"),
+                "write one such as `X-Tenant`",
+            );
+        }
+    }
+
+    /// The endpoints in the order of preference, if there is one.
+    fn in_order(&mut self, view: View<'_>, mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
+        let section = section_of(&sections::UPSTREAM, "failover");
+        let order = match view.given_part("failover", section) {
+            Some(part) => part.texts("order"),
+            None if view.node_of("failover").is_some() => view.texts("failover"),
+            None => return endpoints,
+        };
+        let place = view.place_of("failover");
+        if endpoints.len() < given_endpoints(view) {
+            // A URL that could not be read has been reported.
+            return endpoints;
+        }
+        let mut ordered: Vec<Endpoint> = Vec::new();
+        for (name, place) in order {
+            match endpoints.iter().position(|endpoint| endpoint.name == name) {
+                Some(at) => ordered.push(endpoints.remove(at)),
+                None if ordered.iter().any(|endpoint| endpoint.name == name) => {
+                    self.problem(
+                        place,
+                        format!("`{name}` is named twice"),
+                        "leave one of them out",
+                    );
+                }
+                None => {
+                    let names = endpoints.iter().map(|endpoint| endpoint.name.as_str());
+                    let mend = match did_you_mean(name, names.clone()) {
+                        Some(word) => format!("did you mean `{word}`?"),
+                        None => format!(
+                            "the endpoints are: {}",
+                            names.collect::<Vec<_>>().join(", ")
+                        ),
+                    };
+                    self.problem(place, format!("there is no endpoint `{name}`"), mend);
+                }
+            }
+        }
+        if let Some(left) = endpoints.first() {
+            let message = format!("the order leaves `{}` out", left.name);
+            self.problem(place, message, "name all endpoints, or remove that one");
+        }
+        ordered.extend(endpoints);
+        ordered
+    }
+
+    fn client_tls(&mut self, view: View<'_>) -> ClientTls {
+        let view = view.part("tls", section_of(&sections::UPSTREAM, "tls"));
+        let identity = match (self.path(view, "certificate"), self.path(view, "key")) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                let place = view.node.map_or(Place::START, |node| node.place);
+                self.problem(
+                    place,
+                    "a certificate needs its key, and a key its certificate",
+                    "give both `certificate` and `key`",
+                );
+                None
+            }
+        };
+        ClientTls {
+            roots: self.path(view, "roots"),
+            server_name: view.text("server_name").map(str::to_owned),
+            identity,
+        }
+    }
+
+    fn rate_key(&mut self, view: View<'_>) -> RateKey {
+        let section = section_of(&sections::UPSTREAM, "rate");
+        let rate = view.part("rate", section);
+        if rate.node_of("per_key").is_none() {
+            return RateKey::Shared;
+        }
+        let part = rate.part("per_key", section_of(section, "per_key"));
+        match part.text("header") {
+            None => RateKey::Client,
+            Some(name) => {
+                self.check_header(part, "header", name);
+                RateKey::Header(name.to_ascii_lowercase())
+            }
+        }
+    }
+
+    fn fallback(&mut self, view: View<'_>) -> Fallback {
+        let section = section_of(&sections::UPSTREAM, "fallback");
+        let view = view.part("fallback", section);
+        self.refuse_zero(view, "stale");
+        let stale = view.part("stale", section_of(section, "stale"));
+        let max_age = view.duration("stale").or_else(|| stale.duration("max_age"));
+        let fixed = view.given_part("static", section_of(section, "static"));
+        Fallback {
+            stale: max_age.map(|max_age| Stale {
+                max_age,
+                bytes: stale.size("bytes").unwrap_or(64 << 20),
+                entry_bytes: stale.size("entry_bytes").unwrap_or(1 << 20),
+            }),
+            upstream: self.upstream_named(view, "upstream"),
+            fixed: fixed.map(|fixed| self.fixed(fixed)),
+        }
+    }
+
+    fn fixed(&mut self, view: View<'_>) -> Answer {
+        let mut headers = Vec::new();
+        for entry in view.names("headers") {
+            let Value::Scalar(value) = &entry.node.value else {
+                continue;
+            };
+            if !request::is_header_name(&entry.key) || !request::is_header_value(value) {
+                self.problem(
+                    entry.key_place,
+                    "this is no header field",
+                    "a name of letters and `-`, a value of plain text",
+                );
+            }
+            headers.push((entry.key.to_ascii_lowercase(), value.clone()));
+        }
+        Answer {
+            status: view
+                .count("status")
+                .and_then(|status| u16::try_from(status).ok())
+                .unwrap_or(200),
+            headers,
+            body: view.text("body").unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// A fallback that leads back to where it began would never answer.
+    fn refuse_cycles(&mut self, upstreams: &[Upstream], entries: &[Entry]) {
+        for (start, entry) in entries.iter().enumerate() {
+            let mut at = start;
+            for _ in 0..upstreams.len() {
+                let Some(next) = upstreams
+                    .get(at)
+                    .and_then(|upstream| upstream.fallback.upstream)
+                else {
+                    break;
+                };
+                at = next;
+                if at == start {
+                    let message = format!("the fallback of `{}` leads back to it", entry.key);
+                    self.problem(
+                        entry.key_place,
+                        message,
+                        "let the last upstream of the chain have none, or a static one",
+                    );
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn given_endpoints(view: View<'_>) -> usize {
+    match view.node_of("endpoints").map(|node| &node.value) {
+        Some(Value::Map(entries)) => entries.len(),
+        Some(Value::List(items)) => items.len(),
+        Some(Value::Scalar(_)) => 1,
+        Some(Value::Empty) | None => 0,
+    }
+}
+
+fn endpoints(view: View<'_>) -> Vec<Endpoint> {
+    let Some(node) = view.node_of("endpoints") else {
+        return Vec::new();
+    };
+    let text = |node: &Node| match &node.value {
+        Value::Scalar(text) => Some(text.clone()),
+        _ => None,
+    };
+    let named: Vec<(String, Option<String>)> = match &node.value {
+        Value::Map(entries) => entries
+            .iter()
+            .map(|entry| (entry.key.clone(), text(&entry.node)))
+            .collect(),
+        Value::List(items) if items.len() > 1 => items
+            .iter()
+            .enumerate()
+            .map(|(at, node)| (format!("{}", at + 1), text(node)))
+            .collect(),
+        Value::List(items) => items
+            .iter()
+            .map(|node| ("main".to_owned(), text(node)))
+            .collect(),
+        _ => vec![("main".to_owned(), text(node))],
+    };
+    let endpoint = |(name, url): (String, Option<String>)| request::endpoint(&name, &url?).ok();
+    named.into_iter().filter_map(endpoint).collect()
+}
+
+fn outcomes(view: View<'_>) -> Vec<StatusOutcome> {
+    let outcome = |entry: &Entry| {
+        let (from, to) = shape::statuses(&entry.key)?;
+        let Value::Scalar(means) = &entry.node.value else {
+            return None;
+        };
+        let means = match means.as_str() {
+            "success" => Meaning::Success,
+            "transient" => Meaning::Transient,
+            "permanent" => Meaning::Permanent,
+            "overload" => Meaning::Overload,
+            "ignored" => Meaning::Ignored,
+            _ => return None,
+        };
+        Some(StatusOutcome { from, to, means })
+    };
+    let mut outcomes: Vec<_> = view.names("outcomes").iter().filter_map(outcome).collect();
+    // The narrowest range counts.
+    outcomes.sort_by_key(|outcome| outcome.to - outcome.from);
+    outcomes
+}
+
+/// What the files of an upstream hold: new certificates make it another one.
+fn contents(tls: &ClientTls) -> String {
+    let identity = tls
+        .identity
+        .iter()
+        .flat_map(|(certificate, key)| [certificate, key]);
+    let hash = |path: &PathBuf| {
+        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        std::fs::read(path).map_or(0, |bytes| hasher.hash_one(bytes))
+    };
+    let hashes: Vec<_> = tls
+        .roots
+        .iter()
+        .chain(identity)
+        .map(|path| format!("{:016x}", hash(path)))
+        .collect();
+    hashes.join(" ")
+}
