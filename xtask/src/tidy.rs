@@ -71,7 +71,12 @@ impl Tree {
 }
 
 /// The crates from the lowest rank to the highest. A crate depends on lower ranks only.
-const RANKS: [&[&str]; 2] = [&["outlast-core"], &["outlast"]];
+const RANKS: [&[&str]; 4] = [
+    &["outlast-core"],
+    &["outlast", "outlast-config"],
+    &["outlast-gateway"],
+    &["outlast-cli"],
+];
 
 fn ranks(tree: &Tree, problems: &mut Vec<String>) {
     let rank = |name: &str| RANKS.iter().position(|crates| crates.contains(&name));

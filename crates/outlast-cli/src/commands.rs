@@ -1,0 +1,121 @@
+//! What can be asked, and how it is explained: help, shell completions, the man page.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::UNABLE;
+
+/// Keeps services answering while the things they depend on fail.
+#[derive(Debug, Parser)]
+#[command(name = "outlast", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  fine
+  1  what was asked does not hold: a file has errors, a promise was broken
+  2  the command line is wrong
+  3  it could not start, read or write";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway: a reverse proxy with the policies of a file
+    ///
+    /// SIGHUP, and a change of the file, reload it; a bad file changes nothing and says why.
+    /// SIGTERM and SIGINT drain: it is not ready any more, finishes what is in flight within
+    /// `gateway.drain`, and ends; a second signal ends it at once.
+    ///
+    /// Example: outlast serve outlast.yaml --log json
+    Serve(Serve),
+    /// Tell all that is wrong with policy files, and warn of what is likely not meant
+    ///
+    /// Example: outlast check outlast.yaml
+    Check(Check),
+    /// Show the policies that hold, in the order in which a call meets them
+    ///
+    /// Example: outlast explain outlast.yaml payment
+    Explain {
+        /// The policy file
+        file: PathBuf,
+        /// One upstream; all, with the gateway, if left out
+        upstream: Option<String>,
+    },
+    /// Print the JSON Schema of policy files, for editors
+    ///
+    /// Example: outlast schema > outlast.schema.json
+    Schema,
+    /// Write a commented policy file to start from
+    ///
+    /// It does not overwrite a file. Example: outlast init
+    Init {
+        /// Where to; `-` prints it
+        #[arg(default_value = "outlast.yaml")]
+        file: PathBuf,
+    },
+    /// Print completions for a shell
+    ///
+    /// Example: outlast completions bash > /etc/bash_completion.d/outlast
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the man page
+    ///
+    /// Example: outlast man > outlast.1
+    Man,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// The policy file
+    pub(crate) file: PathBuf,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = LogFormat::Human)]
+    pub(crate) log: LogFormat,
+    /// What is logged: a level, or levels by target such as `info,outlast::access=off`
+    #[arg(long, default_value = "info", env = "OUTLAST_LOG")]
+    pub(crate) log_level: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people
+    Human,
+    /// A JSON object a line
+    Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// The policy files
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Print findings as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Fail on warnings, too
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+pub(crate) fn completions(shell: Shell) -> ExitCode {
+    clap_complete::generate(shell, &mut Cli::command(), "outlast", &mut io::stdout());
+    ExitCode::SUCCESS
+}
+
+pub(crate) fn man() -> ExitCode {
+    match clap_mangen::Man::new(Cli::command()).render(&mut io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the man page could not be written: {error}");
+            ExitCode::from(UNABLE)
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Commands about policy files.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use outlast_config::Finding;
+use serde_json::json;
+
+use crate::commands::Check;
+use crate::{FAILED, UNABLE};
+
+/// Tells all that is wrong with some files.
+pub(crate) fn check(check: &Check) -> ExitCode {
+    let mut findings = Vec::new();
+    let mut failed = false;
+    for file in &check.files {
+        match outlast_config::load(file) {
+            Ok(loaded) => {
+                failed |= check.strict && !loaded.warnings().is_empty();
+                if !check.json {
+                    loaded
+                        .warnings()
+                        .iter()
+                        .for_each(|warning| eprintln!("{warning}"));
+                    println!("{}: {}", file.display(), summary(&loaded));
+                }
+                findings.extend(loaded.warnings().to_vec());
+            }
+            Err(problems) => {
+                failed = true;
+                if !check.json {
+                    eprintln!("{problems}");
+                }
+                findings.extend(problems.findings().to_vec());
+            }
+        }
+    }
+    if check.json {
+        let findings: Vec<_> = findings.iter().map(as_json).collect();
+        println!("{:#}", json!(findings));
+    }
+    if failed {
+        ExitCode::from(FAILED)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn summary(loaded: &outlast_config::Loaded) -> String {
+    let plan = loaded.plan();
+    let (routes, upstreams) = (plan.routes.len(), plan.upstreams.len());
+    let warnings = loaded.warnings().len();
+    format!("ok, {routes} routes, {upstreams} upstreams, {warnings} warnings")
+}
+
+fn as_json(finding: &Finding) -> serde_json::Value {
+    json!({
+        "severity": finding.severity().name(),
+        "file": finding.file(),
+        "line": finding.place().line,
+        "column": finding.place().column,
+        "length": finding.place().length,
+        "message": finding.message(),
+        "mend": finding.mend(),
+    })
+}
+
+/// Shows the policies that hold.
+pub(crate) fn explain(file: &Path, upstream: Option<&str>) -> ExitCode {
+    let loaded = match outlast_config::load(file) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    match loaded.explain(upstream) {
+        Ok(page) => {
+            print!("{page}");
+            loaded
+                .warnings()
+                .iter()
+                .for_each(|warning| eprintln!("\n{warning}"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Prints the JSON Schema.
+pub(crate) fn schema() -> ExitCode {
+    print!("{}", outlast_config::schema());
+    ExitCode::SUCCESS
+}
+
+/// Writes the starter file.
+pub(crate) fn init(file: &Path) -> ExitCode {
+    if file == Path::new("-") {
+        print!("{}", outlast_config::STARTER);
+        return ExitCode::SUCCESS;
+    }
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(file)
+        .and_then(|mut file| file.write_all(outlast_config::STARTER.as_bytes()));
+    match written {
+        Ok(()) => {
+            println!("{} is written; next: outlast check {0}", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            eprintln!(
+                "{} exists and is left as it is; name another file, or `-`",
+                file.display()
+            );
+            ExitCode::from(UNABLE)
+        }
+        Err(error) => {
+            eprintln!("{} could not be written: {error}", file.display());
+            ExitCode::from(UNABLE)
+        }
+    }
+}

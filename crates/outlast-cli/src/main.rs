@@ -1,0 +1,32 @@
+//! The command `outlast`.
+//!
+//! Each command is a module that returns an exit code. Results go to standard output, everything
+//! else to standard error, so that output can be piped.
+
+mod commands;
+mod file;
+mod logs;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::commands::{Cli, Command};
+
+/// What was asked does not hold: a file has errors, a promise was broken.
+const FAILED: u8 = 1;
+/// It could not start.
+const UNABLE: u8 = 3;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(serve) => serve::run(&serve),
+        Command::Check(check) => file::check(&check),
+        Command::Explain { file, upstream } => file::explain(&file, upstream.as_deref()),
+        Command::Schema => file::schema(),
+        Command::Init { file } => file::init(&file),
+        Command::Completions { shell } => commands::completions(shell),
+        Command::Man => commands::man(),
+    }
+}

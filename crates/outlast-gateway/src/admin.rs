@@ -1,0 +1,267 @@
+//! The operators' listener: health, metrics, state, and the few things that can be changed.
+//!
+//! It runs on a thread of its own, so that it answers while the workers are busy, and a scrape
+//! costs no request anything. Reading is free; what changes something needs the bearer token, if
+//! one is configured, and without one is allowed from this machine only: an address that is not
+//! loopback is refused at the start.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Request, State as Extract};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use outlast::breaker::Manual;
+use outlast_config::plan::{Admin, Secret};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::attempt::wall;
+use crate::status::{Status, bulkheads};
+use crate::worker::Phase;
+use crate::{StartError, State, prometheus};
+
+/// Serves operators until the process ends; where it listens.
+pub(crate) fn start(admin: &Admin, state: &Arc<State>) -> Result<SocketAddr, StartError> {
+    let address = admin.address;
+    let token = admin.token.as_ref().map(read_token).transpose()?;
+    if token.is_none() && !address.ip().is_loopback() {
+        return Err(StartError(format!(
+            "gateway.admin listens on {address}, which others can reach; give it a token"
+        )));
+    }
+    let failed = |error: io::Error| StartError(format!("could not listen on {address}: {error}"));
+    let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let _ = state.admin_token.set(token.map(Into::into));
+    let routes = routes(Arc::clone(state));
+    let mut phases = state.phases.subscribe();
+    let serve = async move {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let ends = async move {
+            let _ = phases.wait_for(|phase| *phase == Phase::Stopped).await;
+        };
+        tokio::select! {
+            served = axum::serve(listener, routes).into_future() => served,
+            () = ends => Ok(()),
+        }
+    };
+    std::thread::Builder::new()
+        .name("outlast-admin".to_owned())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            if let Err(error) = runtime.and_then(|runtime| runtime.block_on(serve)) {
+                tracing::error!(%error, "the admin listener ended");
+            }
+        })
+        .map_err(failed)?;
+    Ok(bound)
+}
+
+fn read_token(secret: &Secret) -> Result<String, StartError> {
+    let (place, token) = match secret {
+        Secret::File(path) => {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|error| {
+                StartError(format!("the admin token in {}: {error}", path.display()))
+            })?;
+            let line = text.lines().next().unwrap_or_default().trim().to_owned();
+            (path.display().to_string(), line)
+        }
+        Secret::Environment(name) => (name.clone(), std::env::var(name).unwrap_or_default()),
+    };
+    if token.is_empty() {
+        return Err(StartError(format!("the admin token in {place} is empty")));
+    }
+    Ok(token)
+}
+
+fn routes(state: Arc<State>) -> Router {
+    let changing = Router::new()
+        .route("/upstreams/{name}/breaker", post(force_breaker))
+        .route("/reload", post(reload))
+        .route("/drain", post(drain))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&state),
+            authorize,
+        ));
+    Router::new()
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
+        .route("/health/startup", get(startup))
+        .route("/metrics", get(metrics))
+        .route("/metrics/bulkheads", get(bulkhead_metrics))
+        .route("/status", get(status))
+        .merge(changing)
+        .with_state(state)
+}
+
+async fn authorize(Extract(state): Extract<Arc<State>>, request: Request, next: Next) -> Response {
+    // A page in an operator's browser must not be able to change anything either.
+    if request.headers().contains_key(header::ORIGIN) {
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "requests of web pages are not accepted",
+        );
+    }
+    let Some(token) = state.admin_token.get().and_then(Option::as_ref) else {
+        return next.run(request).await;
+    };
+    let given = request.headers().get(header::AUTHORIZATION);
+    let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    if given.is_some_and(|given| same(given, token.as_bytes())) {
+        return next.run(request).await;
+    }
+    let mut refused = refuse(StatusCode::UNAUTHORIZED, "this needs the admin token");
+    refused.headers_mut().insert(
+        header::WWW_AUTHENTICATE,
+        header::HeaderValue::from_static("Bearer"),
+    );
+    refused
+}
+
+/// Compares in a time that does not tell where they differ.
+fn same(given: &[u8], token: &[u8]) -> bool {
+    let differing = given.iter().zip(token).fold(0, |sum, (a, b)| sum | (a ^ b));
+    given.len() == token.len() && differing == 0
+}
+
+async fn live() -> impl IntoResponse {
+    let now = wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Json(json!({ "status": "alive", "timestamp": now.as_secs_f64() }))
+}
+
+async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
+    let serving = *state.phases.borrow() == Phase::Serving;
+    let listeners = state.tables.borrow().listeners.len();
+    let checks = json!({
+        "listeners": format!("{listeners} open"),
+        "drain": if serving { "ok" } else { "draining" },
+    });
+    if serving {
+        Json(json!({ "status": "ready", "checks": checks })).into_response()
+    } else {
+        let body = Json(json!({ "status": "not ready", "checks": checks }));
+        (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+    }
+}
+
+async fn startup() -> impl IntoResponse {
+    // This listener is opened after the others.
+    Json(json!({ "status": "started" }))
+}
+
+async fn metrics(Extract(state): Extract<Arc<State>>) -> impl IntoResponse {
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], prometheus::render(&state))
+}
+
+async fn bulkhead_metrics(Extract(state): Extract<Arc<State>>) -> impl IntoResponse {
+    Json(bulkheads(&state.tables.borrow()))
+}
+
+async fn status(Extract(state): Extract<Arc<State>>) -> impl IntoResponse {
+    Json(Status::of(&state))
+}
+
+/// What `POST /upstreams/NAME/breaker` takes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Force {
+    force: Forced,
+    /// All endpoints, if it is left out.
+    endpoint: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Forced {
+    Open,
+    Closed,
+    Auto,
+}
+
+async fn force_breaker(
+    Extract(state): Extract<Arc<State>>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Response {
+    let force: Force = match serde_json::from_slice(&body) {
+        Ok(force) => force,
+        Err(error) => {
+            let mend = "send {\"force\": \"open\" | \"closed\" | \"auto\", \"endpoint\": NAME}";
+            return refuse(StatusCode::BAD_REQUEST, &format!("{error}; {mend}"));
+        }
+    };
+    let table = Arc::clone(&state.tables.borrow());
+    let Some(upstream) = table.upstream_named(&name) else {
+        return refuse(
+            StatusCode::NOT_FOUND,
+            &format!("there is no upstream {name:?}"),
+        );
+    };
+    let manual = match force.force {
+        Forced::Open => Manual::Open,
+        Forced::Closed => Manual::Closed,
+        Forced::Auto => Manual::Auto,
+    };
+    let names = upstream.endpoints.iter().map(|endpoint| &*endpoint.name);
+    let meant = names.filter(|name| force.endpoint.as_deref().is_none_or(|only| only == *name));
+    let forced: Vec<_> = meant
+        .filter(|name| upstream.policies.force_breaker(name, manual))
+        .collect();
+    if forced.is_empty() {
+        return refuse(
+            StatusCode::NOT_FOUND,
+            "there is no such endpoint, or it has no breaker",
+        );
+    }
+    tracing::info!(upstream = name, endpoints = ?forced, ?manual, "breakers were forced");
+    Json(json!({ "upstream": name, "endpoints": forced })).into_response()
+}
+
+async fn reload(Extract(state): Extract<Arc<State>>) -> Response {
+    let Some(source) = state.options.reload.clone() else {
+        return refuse(
+            StatusCode::NOT_IMPLEMENTED,
+            "this gateway has no file to reload",
+        );
+    };
+    // Reading and building may take a while, and this thread also answers probes.
+    let reloaded = tokio::task::spawn_blocking(move || {
+        let plan = source()?;
+        state.reload(plan).map_err(|error| error.to_string())
+    });
+    match reloaded.await {
+        Ok(Ok(reloaded)) => Json(json!({ "reloaded": reloaded.to_string() })).into_response(),
+        Ok(Err(error)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &error),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+async fn drain(Extract(state): Extract<Arc<State>>) -> Response {
+    state.drain();
+    let body = Json(json!({ "draining": true }));
+    (StatusCode::ACCEPTED, body).into_response()
+}
+
+fn refuse(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("error");
+    let problem = json!({
+        "type": "about:blank",
+        "title": title,
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    (status, kind, problem.to_string()).into_response()
+}

@@ -1,0 +1,385 @@
+//! One attempt: a connection, a request made for it, and the head of the answer.
+//!
+//! What may be told apart here is what was sent. A connection that could not be made has sent
+//! nothing, nor has one that hands the request back; both are repaired or reported as unsent, so
+//! that even a POST may try elsewhere. An idle connection that the endpoint closed just as the
+//! request went out is tried anew at once, if the request may be made twice.
+
+use std::cell::{OnceCell, RefCell};
+use std::error::Error;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{PathAndQuery, Uri};
+use http::{Method, Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use outlast::outcome::Outcome;
+use outlast::time::Time;
+use outlast::{Attempt, Clock, headers};
+use outlast_config::plan::Meaning;
+
+use crate::answer::grpc_code;
+use crate::connect::ConnectError;
+use crate::pool::{Connection, Pool, Stream2};
+use crate::refusal::{Dialect, GRPC_PUSHBACK};
+use crate::replay::{Copy, Fault, Source};
+use crate::table::Upstream;
+use crate::worker::LocalUpstream;
+
+/// A client's request, from which the requests of attempts are made.
+#[derive(Debug)]
+pub(crate) struct Template {
+    pub(crate) method: Method,
+    pub(crate) path_and_query: PathAndQuery,
+    pub(crate) authority: HeaderValue,
+    pub(crate) dialect: Dialect,
+    pub(crate) body: Source,
+    /// Whether it may be made twice.
+    pub(crate) repeatable: bool,
+    /// Whether its headers are needed again, so that attempts get copies.
+    pub(crate) keeps_headers: bool,
+    /// Whether it gets an idempotency key that it came without.
+    pub(crate) makes_key: bool,
+    pub(crate) headers: RefCell<HeaderMap>,
+    pub(crate) key: OnceCell<HeaderValue>,
+}
+
+/// The head of an answer, and what its body comes from.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) lease: Lease,
+}
+
+/// A connection that goes back to its pool when the answer has been read.
+#[derive(Debug)]
+pub(crate) enum Lease {
+    Http1 {
+        pool: Rc<Pool>,
+        sender: http1::SendRequest<Copy>,
+        born: Time,
+        body: Source,
+    },
+    Http2 {
+        _stream: Stream2,
+    },
+}
+
+impl Lease {
+    /// The answer has been read to its end.
+    pub(crate) fn give_back(self) {
+        if let Lease::Http1 {
+            pool,
+            sender,
+            born,
+            body,
+        } = self
+            && body.has_ended()
+        {
+            pool.give_back(sender, born);
+        }
+    }
+}
+
+/// Why an attempt has no answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// There was no connection.
+    Unconnected(ConnectError),
+    /// The endpoint said that it did not look at the request.
+    Unprocessed(hyper::Error),
+    /// The connection broke, or what came back was no HTTP.
+    Broken(hyper::Error),
+    /// The client did something wrong with its body.
+    Client(Fault),
+    /// The start of the body is gone, so that this attempt was not made.
+    Spent,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Unconnected(error) => error.fmt(f),
+            Failure::Unprocessed(error) => write!(f, "the request was refused: {error}"),
+            Failure::Broken(error) => match error.source() {
+                Some(source) => write!(f, "{error}: {source}"),
+                None => error.fmt(f),
+            },
+            Failure::Client(fault) => fault.fmt(f),
+            Failure::Spent => f.write_str("the request body cannot be sent again"),
+        }
+    }
+}
+
+impl Error for Failure {}
+
+/// Makes one attempt.
+pub(crate) async fn make(
+    upstream: Rc<LocalUpstream>,
+    worker: usize,
+    template: Rc<Template>,
+    attempt: Attempt,
+) -> Result<Head, Failure> {
+    let at = attempt.endpoint_index();
+    let began = Clock::Precise.now();
+    let made = make_at(&upstream, at, worker, &template, &attempt).await;
+    match &made {
+        Ok(_) => {
+            let took = Clock::Precise.now().since(began);
+            let metrics = &upstream.upstream.endpoints[at].metrics;
+            metrics.shard(worker).head.record(took);
+        }
+        Err(Failure::Client(_) | Failure::Spent) => {}
+        Err(failure) => note(&upstream.upstream, at, failure),
+    }
+    made
+}
+
+async fn make_at(
+    upstream: &LocalUpstream,
+    at: usize,
+    worker: usize,
+    template: &Template,
+    attempt: &Attempt,
+) -> Result<Head, Failure> {
+    let (pool, endpoint) = (&upstream.pools[at], &upstream.upstream.endpoints[at]);
+    let shard = endpoint.metrics.shard(worker);
+    for stale in 0.. {
+        if template.body.has_lost_its_start() {
+            return Err(Failure::Spent);
+        }
+        let connection = pool.connection(stale >= STALE_BEFORE_FRESH).await;
+        let connection = connection.map_err(|error| {
+            shard.unconnected.fetch_add(1, Ordering::Relaxed);
+            Failure::Unconnected(error)
+        })?;
+        let reused = connection.is_reused();
+        if !reused {
+            shard.connected.fetch_add(1, Ordering::Relaxed);
+        }
+        let request = template.request(&upstream.upstream, at, attempt, connection.version());
+        let lost = match connection.send(request, pool, &template.body).await {
+            Ok(head) => return Ok(head),
+            Err(lost) => lost,
+        };
+        if let Some(fault) = template.body.fault() {
+            return Err(Failure::Client(fault));
+        }
+        let unsent = lost.returned.is_some() || is_unprocessed(&lost.error);
+        if let Some(request) = lost.returned {
+            template.take_back(request);
+        }
+        let again = unsent || (template.repeatable && !template.is_spent());
+        if !(reused && again) {
+            return Err(if unsent {
+                Failure::Unprocessed(lost.error)
+            } else {
+                Failure::Broken(lost.error)
+            });
+        }
+        shard.stale.fetch_add(1, Ordering::Relaxed);
+    }
+    unreachable!("a fresh connection is not reused")
+}
+
+/// A request that got no answer.
+struct Lost {
+    error: hyper::Error,
+    /// The request, if nothing of it was sent.
+    returned: Option<Request<Copy>>,
+}
+
+impl Connection {
+    fn is_reused(&self) -> bool {
+        match self {
+            Connection::Http1 { reused, .. } => *reused,
+            Connection::Http2 { .. } => true,
+        }
+    }
+
+    fn version(&self) -> Version {
+        match self {
+            Connection::Http1 { .. } => Version::HTTP_11,
+            Connection::Http2 { .. } => Version::HTTP_2,
+        }
+    }
+
+    async fn send(
+        self,
+        request: Request<Copy>,
+        pool: &Rc<Pool>,
+        body: &Source,
+    ) -> Result<Head, Lost> {
+        let lost = |mut error: hyper::client::conn::TrySendError<Request<Copy>>| Lost {
+            returned: error.take_message(),
+            error: error.into_error(),
+        };
+        match self {
+            Connection::Http1 {
+                mut sender, born, ..
+            } => {
+                let response = sender.try_send_request(request).await.map_err(lost)?;
+                let lease = Lease::Http1 {
+                    pool: Rc::clone(pool),
+                    sender,
+                    born,
+                    body: body.clone(),
+                };
+                Ok(Head { response, lease })
+            }
+            Connection::Http2 { mut sender, stream } => {
+                let response = sender.try_send_request(request).await.map_err(lost)?;
+                let lease = Lease::Http2 { _stream: stream };
+                Ok(Head { response, lease })
+            }
+        }
+    }
+}
+
+/// Whether the other end of an HTTP/2 connection said that it did not process the stream
+/// (RFC 9113, 8.7).
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let source = error
+        .source()
+        .and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| error.reason() == Some(h2::Reason::REFUSED_STREAM))
+}
+
+impl Template {
+    /// The request for one attempt.
+    fn request(
+        &self,
+        upstream: &Upstream,
+        at: usize,
+        attempt: &Attempt,
+        version: Version,
+    ) -> Request<Copy> {
+        let mut request = Request::new(self.body.copy());
+        *request.method_mut() = self.method.clone();
+        *request.version_mut() = version;
+        *request.uri_mut() = self.uri(upstream, at, version);
+        *request.headers_mut() = if self.keeps_headers {
+            self.headers.borrow().clone()
+        } else {
+            self.headers.take()
+        };
+        let fields = request.headers_mut();
+        if version == Version::HTTP_11 {
+            fields.insert(HOST, self.authority.clone());
+        }
+        if self.makes_key {
+            let key = self.key.get_or_init(|| {
+                let key = attempt.idempotency_key();
+                HeaderValue::from_str(&key.to_string()).expect("a key is hex digits")
+            });
+            fields.insert(&upstream.idempotency_key, key.clone());
+        }
+        if let Some(remaining) = attempt.remaining() {
+            headers::write_deadline(fields, remaining, wall());
+            if self.dialect == Dialect::Grpc {
+                headers::write_grpc_timeout(fields, remaining);
+            }
+        }
+        if self.dialect == Dialect::Grpc && attempt.number() > 1 {
+            fields.insert(&GRPC_ATTEMPTS, (attempt.number() - 1).into());
+        }
+        request
+    }
+
+    fn uri(&self, upstream: &Upstream, at: usize, version: Version) -> Uri {
+        let endpoint = &upstream.endpoints[at];
+        let path_and_query = if endpoint.plan.prefix.is_empty() {
+            self.path_and_query.clone()
+        } else {
+            let joined = format!("{}{}", endpoint.plan.prefix, self.path_and_query);
+            PathAndQuery::try_from(joined).expect("a path before a path is a path")
+        };
+        let mut parts = http::uri::Parts::default();
+        parts.path_and_query = Some(path_and_query);
+        if version == Version::HTTP_2 {
+            let authority = self.authority.as_bytes();
+            parts.authority = http::uri::Authority::try_from(authority).ok();
+            parts.scheme = parts.authority.as_ref().map(|_| endpoint.scheme());
+        }
+        Uri::from_parts(parts).expect("a path, with both or neither of the others, is a URI")
+    }
+
+    /// A request comes back unsent: its headers may be needed for the next attempt.
+    fn take_back(&self, request: Request<Copy>) {
+        if !self.keeps_headers {
+            self.headers.replace(request.into_parts().0.headers);
+        }
+    }
+
+    /// Whether its body can no longer be sent from the start.
+    pub(crate) fn is_spent(&self) -> bool {
+        let spent = self.body.spent();
+        spent.is_some_and(|spent| spent.load(Ordering::Relaxed))
+    }
+}
+
+/// What an attempt's result means.
+pub(crate) fn judge(
+    upstream: &Upstream,
+    dialect: Dialect,
+    result: &Result<Head, Failure>,
+) -> Outcome {
+    match result {
+        Err(Failure::Unconnected(_) | Failure::Unprocessed(_)) => Outcome::Unsent,
+        Err(Failure::Broken(_)) => Outcome::Transient,
+        Err(Failure::Client(_) | Failure::Spent) => Outcome::Ignored,
+        Ok(head) => judge_head(upstream, dialect, &head.response),
+    }
+}
+
+fn judge_head(upstream: &Upstream, dialect: Dialect, response: &Response<Incoming>) -> Outcome {
+    let (status, fields) = (response.status(), response.headers());
+    let code = status.as_u16();
+    let mut ruled = upstream.plan.outcomes.iter();
+    if let Some(rule) = ruled.find(|rule| (rule.from..=rule.to).contains(&code)) {
+        return meaning(rule.means, || headers::retry_after(fields, wall()));
+    }
+    if dialect == Dialect::Grpc
+        && let Some(code) = grpc_code(fields)
+    {
+        return outlast::http::grpc_outcome(code, fields.get(&GRPC_PUSHBACK));
+    }
+    if status.is_success() {
+        return Outcome::Success;
+    }
+    outlast::http::outcome(status, fields, wall())
+}
+
+fn meaning(means: Meaning, retry_after: impl FnOnce() -> Option<Duration>) -> Outcome {
+    match means {
+        Meaning::Success => Outcome::Success,
+        Meaning::Transient => Outcome::Transient,
+        Meaning::Permanent => Outcome::Permanent,
+        Meaning::Overload => Outcome::Overload {
+            retry_after: retry_after(),
+        },
+        Meaning::Ignored => Outcome::Ignored,
+    }
+}
+
+fn note(upstream: &Upstream, at: usize, failure: &Failure) {
+    let endpoint = &upstream.endpoints[at].name;
+    tracing::debug!(upstream = upstream.plan.name, %endpoint, error = %failure, "an attempt failed");
+    upstream.errors.note(endpoint, failure.to_string(), wall());
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the edge where headers meet the clock"
+)]
+pub(crate) fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+static GRPC_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+/// After so many idle connections that turned out to be closed, a new one is made.
+const STALE_BEFORE_FRESH: u32 = 2;

@@ -1,0 +1,150 @@
+//! One request and its answer, counted and logged when both are over.
+//!
+//! It travels with the request into the body of the answer; wherever that is dropped, the exchange
+//! is over, complete or not. Failed exchanges are always logged, the others by sample.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::{self, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, StatusCode, Version, response};
+use outlast::Clock;
+use outlast::time::Time;
+
+use crate::answer::Cut;
+use crate::connection::Client;
+use crate::worker::Local;
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    client: Rc<Client>,
+    local: Rc<Local>,
+    began: Time,
+    method: Method,
+    route: Option<usize>,
+    status: Option<StatusCode>,
+    attempts: u32,
+    endpoint: Option<Rc<str>>,
+    reason: Option<&'static str>,
+    path: Option<PathAndQuery>,
+    is_http2: bool,
+    complete: bool,
+}
+
+impl Exchange {
+    pub(crate) fn new<B>(client: Rc<Client>, local: Rc<Local>, request: &Request<B>) -> Exchange {
+        client.times.request_begins();
+        Exchange {
+            client,
+            local,
+            began: Clock::Precise.now(),
+            method: request.method().clone(),
+            route: None,
+            status: None,
+            attempts: 0,
+            endpoint: None,
+            reason: None,
+            path: request.uri().path_and_query().cloned(),
+            is_http2: request.version() == Version::HTTP_2,
+            complete: false,
+        }
+    }
+
+    pub(crate) fn client(&self) -> &Rc<Client> {
+        &self.client
+    }
+
+    pub(crate) fn local(&self) -> &Rc<Local> {
+        &self.local
+    }
+
+    /// When its head was read.
+    pub(crate) fn began(&self) -> Time {
+        self.began
+    }
+
+    /// It takes this route.
+    pub(crate) fn routed(&mut self, route: usize) {
+        self.route = Some(route);
+    }
+
+    /// Its calls made so many attempts, and this endpoint answered.
+    pub(crate) fn attempted(&mut self, attempts: u32, endpoint: Option<&Rc<str>>) {
+        self.attempts += attempts;
+        self.endpoint = endpoint.cloned();
+    }
+
+    /// The head of its answer goes out. While the gateway drains, an HTTP/1.1 connection ends with
+    /// it.
+    pub(crate) fn answered(&mut self, parts: &mut response::Parts) {
+        self.status = Some(parts.status);
+        if !self.is_http2 && self.client.worker.is_draining() {
+            parts
+                .headers
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
+    /// Its answer is a change of protocol.
+    pub(crate) fn upgraded(&mut self) {
+        self.status = Some(StatusCode::SWITCHING_PROTOCOLS);
+    }
+
+    /// The gateway answers itself, or instead of the upstream.
+    pub(crate) fn because(&mut self, reason: &'static str) {
+        self.reason = Some(reason);
+    }
+
+    /// Its answer is complete.
+    pub(crate) fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// Its answer breaks off.
+    pub(crate) fn cut(&mut self, cut: &Cut) {
+        self.reason = Some(match cut {
+            Cut::Deadline => "deadline",
+            Cut::Broken(_) => "broken",
+        });
+    }
+
+    fn log(&self, took: Duration) {
+        let local = &self.local.table;
+        let route = self.route.map_or("-", |at| local.routes[at].name());
+        tracing::info!(
+            target: "outlast::access",
+            client = %self.client.origin.address(),
+            method = %self.method,
+            path = self.path.as_ref().map_or("-", PathAndQuery::path),
+            route,
+            endpoint = self.endpoint.as_deref().unwrap_or("-"),
+            status = self.status.map_or(0, |status| status.as_u16()),
+            attempts = self.attempts,
+            reason = self.reason.unwrap_or("-"),
+            complete = self.complete,
+            ms = took.as_secs_f64() * 1e3,
+        );
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.client.times.request_ends();
+        let worker = &self.client.worker;
+        let took = Clock::Precise.now().since(self.began);
+        let status = self
+            .status
+            .filter(|_| self.complete || self.reason.is_some());
+        self.local
+            .table
+            .metrics_of(self.route)
+            .record(worker.index, status, took);
+        let failed = self.status.is_some_and(|status| status.is_server_error());
+        let failed = failed || self.reason.is_some();
+        if worker.logs(failed, self.local.table.gateway.access_log) {
+            self.log(took);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Outlast's reverse proxy: the policies of the library in front of services in any language.
+//!
+//! ```text
+//! client ── worker ── route ── call through the upstream's policies ── endpoint
+//! ```
+//!
+//! One thread per worker, with a runtime and listening sockets of its own; what workers share is
+//! the upstreams' policies, which are made of atomics, and counters. The gateway contains no
+//! policy: it reports outcomes to the library's machine, and does what that says.
+
+mod admin;
+mod answer;
+mod attempt;
+mod connect;
+mod connection;
+mod exchange;
+mod forward;
+mod guard;
+mod histogram;
+mod listen;
+mod metrics;
+mod pool;
+mod prometheus;
+mod proxy;
+mod refusal;
+mod replay;
+mod routes;
+mod stale;
+mod status;
+mod table;
+mod target;
+mod times;
+mod tls;
+mod tunnel;
+mod worker;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use outlast_config::plan::Plan;
+use tokio::sync::watch;
+
+pub use crate::status::{
+    BreakerStatus, BudgetStatus, BulkheadStatus, EndpointStatus, ErrorStatus, Latency, RouteStatus,
+    StaleStatus, Status, UpstreamStatus,
+};
+use crate::table::{Changes, Table};
+use crate::worker::{Phase, Shared};
+
+/// What a gateway needs beside its plan.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Where `POST /reload` of the admin listener gets a new plan from. Default: that is refused.
+    pub reload: Option<Arc<dyn Fn() -> Result<Plan, String> + Send + Sync>>,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").finish_non_exhaustive()
+    }
+}
+
+/// A gateway that serves. Dropping it stops it at once.
+#[derive(Debug)]
+pub struct Gateway {
+    state: Arc<State>,
+    workers: Vec<JoinHandle<()>>,
+    addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+}
+
+/// What the handle, the workers and the admin listener share.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tables: watch::Sender<Arc<Table>>,
+    pub(crate) phases: watch::Sender<Phase>,
+    pub(crate) workers: usize,
+    pub(crate) options: Options,
+    /// What an operator has to show, once the admin listener has started.
+    pub(crate) admin_token: OnceLock<Option<Box<str>>>,
+    /// One reload at a time.
+    reloading: Mutex<()>,
+}
+
+impl Gateway {
+    /// Binds, and serves on threads of its own; returns when connections are accepted.
+    ///
+    /// # Errors
+    /// An address that cannot be bound, a file that cannot be read, a thread that cannot be
+    /// started.
+    pub fn start(plan: Plan, options: Options) -> Result<Gateway, StartError> {
+        let workers = plan.gateway.workers.map_or_else(processors, usize::from);
+        let (table, _) = Table::new(plan, None, workers).map_err(StartError)?;
+        let addresses = table
+            .listeners
+            .iter()
+            .map(|listener| listener.sockets.bound)
+            .collect();
+        let state = Arc::new(State {
+            shared: Arc::default(),
+            tables: watch::Sender::new(Arc::new(table)),
+            phases: watch::Sender::new(Phase::Serving),
+            workers,
+            options,
+            admin_token: OnceLock::new(),
+            reloading: Mutex::new(()),
+        });
+        let mut gateway = Gateway {
+            state: Arc::clone(&state),
+            workers: Vec::new(),
+            addresses,
+            admin: None,
+        };
+        for index in 0..workers {
+            gateway.workers.push(spawn(index, &state)?);
+        }
+        let admin = state.tables.borrow().gateway.admin.clone();
+        gateway.admin = admin
+            .map(|admin| admin::start(&admin, &state))
+            .transpose()?;
+        Ok(gateway)
+    }
+
+    /// Where it listens, with the ports that the system chose.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where operators connect, unless that is off.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> Status {
+        Status::of(&self.state)
+    }
+
+    /// Serves by another plan from the next request on. Upstreams whose part of the plan is the
+    /// same keep their state; requests in flight end by the plan they began with.
+    ///
+    /// # Errors
+    /// Whatever would have kept it from starting; then it goes on with the old plan.
+    pub fn reload(&self, plan: Plan) -> Result<Reloaded, ReloadError> {
+        self.state.reload(plan)
+    }
+
+    /// Accepts no new connections and is not ready any more; what is in flight goes on.
+    pub fn drain(&self) {
+        self.state.drain();
+    }
+
+    /// Drains, and waits for what is in flight for at most `within`. Whether all of it ended by
+    /// itself.
+    pub fn stop(mut self, within: Duration) -> bool {
+        self.drain();
+        let ended = self.wait(within);
+        self.state.phases.send_replace(Phase::Stopped);
+        ended
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a thread waits for the workers' threads"
+    )]
+    fn wait(&mut self, within: Duration) -> bool {
+        let end = std::time::Instant::now() + within;
+        while std::time::Instant::now() < end {
+            if self.workers.iter().all(JoinHandle::is_finished) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.state.phases.send_replace(Phase::Stopped);
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has said so already.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn reload(&self, plan: Plan) -> Result<Reloaded, ReloadError> {
+        let _turn = self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = Arc::clone(&self.tables.borrow());
+        let (table, changes) =
+            Table::new(plan, Some(&before), self.workers).map_err(ReloadError)?;
+        let mut later = Vec::new();
+        if table
+            .gateway
+            .workers
+            .is_some_and(|workers| workers.get() != self.workers)
+        {
+            later.push("gateway.workers");
+        }
+        if table.gateway.admin != before.gateway.admin {
+            later.push("gateway.admin");
+        }
+        self.tables.send_replace(Arc::new(table));
+        Ok(Reloaded { changes, later })
+    }
+
+    pub(crate) fn drain(&self) {
+        self.phases.send_if_modified(|phase| {
+            let serving = *phase == Phase::Serving;
+            if serving {
+                *phase = Phase::Draining;
+            }
+            serving
+        });
+    }
+}
+
+fn spawn(index: usize, state: &State) -> Result<JoinHandle<()>, StartError> {
+    let (shared, tables, phases) = (
+        Arc::clone(&state.shared),
+        state.tables.subscribe(),
+        state.phases.subscribe(),
+    );
+    std::thread::Builder::new()
+        .name(format!("outlast-worker-{index}"))
+        .spawn(move || {
+            if let Err(error) = worker::run(index, shared, tables, phases) {
+                tracing::error!(%error, "a worker could not be started");
+            }
+        })
+        .map_err(|error| StartError(format!("a thread could not be started: {error}")))
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Why a gateway did not start: one sentence that names the place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Why a plan was not taken over: one sentence that names the place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReloadError(String);
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ReloadError {}
+
+/// What a reload changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    changes: Changes,
+    later: Vec<&'static str>,
+}
+
+impl Reloaded {
+    /// Upstreams that are the same as before and keep their state.
+    pub fn kept(&self) -> usize {
+        self.changes.kept
+    }
+
+    /// Upstreams that are new, or changed and start anew.
+    pub fn new_upstreams(&self) -> usize {
+        self.changes.new
+    }
+
+    /// Settings that differ and take effect at the next start only.
+    pub fn later(&self) -> &[&'static str] {
+        &self.later
+    }
+}
+
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Changes { kept, new, gone } = self.changes;
+        write!(
+            f,
+            "{kept} upstreams kept their state, {new} are new, {gone} are gone"
+        )?;
+        if !self.later.is_empty() {
+            write!(f, "; at the next start: {}", self.later.join(", "))?;
+        }
+        Ok(())
+    }
+}

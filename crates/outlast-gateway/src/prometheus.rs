@@ -1,0 +1,336 @@
+//! The same numbers for Prometheus: text format 0.0.4, names after its conventions.
+//!
+//! Labels come from the plan (routes, upstreams, endpoints) and from fixed lists, so their number
+//! is bounded by the file.
+
+use std::fmt::Write;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use outlast::breaker::State as BreakerState;
+use outlast::reject::Reason;
+
+use crate::State;
+use crate::histogram::Summary;
+use crate::metrics::CLASSES;
+use crate::table::Table;
+use crate::worker::Phase;
+
+/// All metrics.
+pub(crate) fn render(state: &State) -> String {
+    let table = state.tables.borrow().clone();
+    let mut page = Page::default();
+    of_gateway(&mut page, state);
+    of_routes(&mut page, &table);
+    of_endpoints(&mut page, &table);
+    of_upstreams(&mut page, &table);
+    page.text
+}
+
+fn of_gateway(page: &mut Page, state: &State) {
+    let shared = &state.shared;
+    let ready = *state.phases.borrow() == Phase::Serving;
+    page.family(
+        "outlast_ready",
+        "gauge",
+        "1 while the gateway takes requests, 0 while it drains",
+    );
+    page.sample("outlast_ready", &[], u64::from(ready));
+    page.family("outlast_connections", "gauge", "connections of clients");
+    let connections = shared.connections.load(Ordering::Relaxed);
+    page.sample("outlast_connections", &[], connections as u64);
+    page.family(
+        "outlast_connections_turned_away_total",
+        "counter",
+        "connections beyond the limit",
+    );
+    let turned_away = shared.turned_away.load(Ordering::Relaxed);
+    page.sample(
+        "outlast_connections_turned_away_total",
+        &[],
+        turned_away as u64,
+    );
+    page.family(
+        "outlast_unlogged_total",
+        "counter",
+        "lines left out of the access log",
+    );
+    let unlogged = shared.unlogged.load(Ordering::Relaxed);
+    page.sample("outlast_unlogged_total", &[], unlogged as u64);
+}
+
+fn of_routes(page: &mut Page, table: &Table) {
+    let routes = table
+        .routes
+        .iter()
+        .map(|route| (route.name(), &*route.metrics));
+    let all: Vec<_> = routes.chain([("-", table.metrics_of(None))]).collect();
+    page.family(
+        "outlast_requests_total",
+        "counter",
+        "finished requests, by class of status",
+    );
+    for (route, metrics) in &all {
+        for (class, count) in CLASSES.into_iter().zip(metrics.requests()) {
+            let labels = [("route", *route), ("status", class)];
+            page.sample("outlast_requests_total", &labels, count);
+        }
+    }
+    let help = "from the head of a request to the end of its answer";
+    page.family("outlast_request_seconds", "histogram", help);
+    for (route, metrics) in &all {
+        page.histogram(
+            "outlast_request_seconds",
+            &[("route", route)],
+            &metrics.durations(),
+        );
+    }
+}
+
+fn of_endpoints(page: &mut Page, table: &Table) {
+    let help = "from the start of an attempt to the head of its answer";
+    page.family("outlast_attempt_seconds", "histogram", help);
+    each_endpoint(table, |labels, at, upstream| {
+        let heads = upstream.endpoints[at].metrics.heads();
+        page.histogram("outlast_attempt_seconds", labels, &heads);
+    });
+    page.family(
+        "outlast_attempts_total",
+        "counter",
+        "finished attempts, by outcome",
+    );
+    each_endpoint(table, |labels, at, upstream| {
+        let stats = &upstream.policies.stats().endpoints[at];
+        for (outcome, count) in [
+            ("success", stats.successes),
+            ("transient", stats.transient),
+            ("permanent", stats.permanent),
+            ("overload", stats.overloads),
+            ("ignored", stats.ignored),
+        ] {
+            let labels = [labels, &[("outcome", outcome)]].concat();
+            page.sample("outlast_attempts_total", &labels, count);
+        }
+    });
+    page.family(
+        "outlast_breaker_open",
+        "gauge",
+        "1 open, 0.5 half-open, 0 closed",
+    );
+    each_endpoint(table, |labels, at, upstream| {
+        if let Some(breaker) = &upstream.policies.stats().endpoints[at].breaker {
+            let value = match breaker.state {
+                BreakerState::Open | BreakerState::ForcedOpen => "1",
+                BreakerState::HalfOpen => "0.5",
+                _ => "0",
+            };
+            page.sample("outlast_breaker_open", labels, value);
+        }
+    });
+    page.family(
+        "outlast_breaker_trips_total",
+        "counter",
+        "how often the breaker tripped",
+    );
+    each_endpoint(table, |labels, at, upstream| {
+        if let Some(breaker) = &upstream.policies.stats().endpoints[at].breaker {
+            page.sample("outlast_breaker_trips_total", labels, breaker.trips);
+        }
+    });
+    page.family(
+        "outlast_connects_total",
+        "counter",
+        "connections to endpoints, by result",
+    );
+    each_endpoint(table, |labels, at, upstream| {
+        let [made, failed, stale] = upstream.endpoints[at].metrics.connections();
+        for (result, count) in [("made", made), ("failed", failed), ("stale", stale)] {
+            let labels = [labels, &[("result", result)]].concat();
+            page.sample("outlast_connects_total", &labels, count);
+        }
+    });
+}
+
+fn each_endpoint(
+    table: &Table,
+    mut each: impl FnMut(&[(&'static str, &str)], usize, &crate::table::Upstream),
+) {
+    for entry in &table.upstreams {
+        let upstream = &entry.upstream;
+        for (at, endpoint) in upstream.endpoints.iter().enumerate() {
+            let labels = [
+                ("upstream", upstream.plan.name.as_str()),
+                ("endpoint", &*endpoint.name),
+            ];
+            each(&labels, at, upstream);
+        }
+    }
+}
+
+fn of_upstreams(page: &mut Page, table: &Table) {
+    let all: Vec<_> = table
+        .upstreams
+        .iter()
+        .map(|entry| {
+            (
+                entry.upstream.plan.name.as_str(),
+                entry.upstream.policies.stats(),
+            )
+        })
+        .collect();
+    page.family(
+        "outlast_extra_attempts_total",
+        "counter",
+        "attempts beyond the first, by kind",
+    );
+    for (upstream, stats) in &all {
+        for (kind, count) in [
+            ("retry", stats.retries),
+            ("hedge", stats.hedges),
+            ("failover", stats.failovers),
+        ] {
+            let labels = [("upstream", *upstream), ("kind", kind)];
+            page.sample("outlast_extra_attempts_total", &labels, count);
+        }
+    }
+    page.family(
+        "outlast_fallbacks_total",
+        "counter",
+        "calls that something else answered",
+    );
+    for (upstream, stats) in &all {
+        page.sample(
+            "outlast_fallbacks_total",
+            &[("upstream", upstream)],
+            stats.fallbacks,
+        );
+    }
+    page.family(
+        "outlast_rejections_total",
+        "counter",
+        "calls that a policy ended, by reason",
+    );
+    for (upstream, stats) in &all {
+        for reason in Reason::ALL {
+            let labels = [("upstream", *upstream), ("reason", reason.name())];
+            page.sample("outlast_rejections_total", &labels, stats.rejected(reason));
+        }
+    }
+    let help = "calls that a policy in shadow mode would have ended, by reason";
+    page.family("outlast_would_reject_total", "counter", help);
+    for (upstream, stats) in &all {
+        for reason in Reason::ALL {
+            let labels = [("upstream", *upstream), ("reason", reason.name())];
+            page.sample(
+                "outlast_would_reject_total",
+                &labels,
+                stats.would_reject(reason),
+            );
+        }
+    }
+    page.family(
+        "outlast_budget_available",
+        "gauge",
+        "extra attempts that would be granted now",
+    );
+    for (upstream, stats) in &all {
+        if let Some(budget) = &stats.budget {
+            page.sample(
+                "outlast_budget_available",
+                &[("upstream", upstream)],
+                budget.available,
+            );
+        }
+    }
+    page.family(
+        "outlast_bulkhead",
+        "gauge",
+        "seats of the bulkhead, by what they are",
+    );
+    for (upstream, stats) in &all {
+        let Some(bulkhead) = &stats.bulkhead else {
+            continue;
+        };
+        for (what, count) in [
+            ("seats", bulkhead.concurrency),
+            ("active", bulkhead.active),
+            ("queued", bulkhead.queued),
+        ] {
+            let labels = [("upstream", *upstream), ("what", what)];
+            page.sample("outlast_bulkhead", &labels, count);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        if labels.is_empty() {
+            return self.line(format_args!("{name} {value}"));
+        }
+        let label = |(name, value): &(&str, &str)| format!("{name}=\"{}\"", escaped(value));
+        let labels: Vec<_> = labels.iter().map(label).collect();
+        self.line(format_args!("{name}{{{}}} {value}", labels.join(",")));
+    }
+
+    fn histogram(&mut self, name: &str, labels: &[(&'static str, &str)], summary: &Summary) {
+        let bucket = format!("{name}_bucket");
+        for (text, limit) in BOUNDS {
+            let labels = [labels, &[("le", text)]].concat();
+            self.sample(&bucket, &labels, summary.up_to(limit));
+        }
+        let labels_of_all = [labels, &[("le", "+Inf")]].concat();
+        self.sample(&bucket, &labels_of_all, summary.count());
+        self.sample(&format!("{name}_sum"), labels, summary.sum().as_secs_f64());
+        self.sample(&format!("{name}_count"), labels, summary.count());
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        writeln!(self.text, "{line}").expect("a string takes everything");
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+/// Prometheus' usual bounds.
+const BOUNDS: [(&str, Duration); 12] = [
+    ("0.001", Duration::from_micros(1_000)),
+    ("0.0025", Duration::from_micros(2_500)),
+    ("0.005", Duration::from_micros(5_000)),
+    ("0.01", Duration::from_micros(10_000)),
+    ("0.025", Duration::from_micros(25_000)),
+    ("0.05", Duration::from_micros(50_000)),
+    ("0.1", Duration::from_micros(100_000)),
+    ("0.25", Duration::from_micros(250_000)),
+    ("0.5", Duration::from_micros(500_000)),
+    ("1", Duration::from_secs(1)),
+    ("2.5", Duration::from_micros(2_500_000)),
+    ("10", Duration::from_secs(10)),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_escaped() {
+        let mut page = Page::default();
+        page.sample("a", &[("b", "c\"\\\n")], 1);
+        page.sample("d", &[], 0.5);
+        assert_eq!(page.text, "a{b=\"c\\\"\\\\\\n\"} 1\nd 0.5\n");
+    }
+}

@@ -1,0 +1,437 @@
+//! A request's way through the gateway.
+//!
+//! ```text
+//! target ─ route ─ headers ─ deadline ─ call through the upstream's policies ─ answer
+//!                                            └─ fallback: stale, another upstream, fixed
+//! ```
+//!
+//! Whatever cannot be served is refused with a reason, in the client's language. An answer that the
+//! policies judged a failure and nothing could replace is still the upstream's answer, and is
+//! passed on as it is.
+
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use outlast::fallback::Why;
+use outlast::outcome::Outcome;
+use outlast::time::Time;
+use outlast::{Error, OpenAnswer, Opened, headers, instant_of};
+use outlast_config::plan::Repeat;
+use tokio::time::Instant;
+
+use crate::answer::{Answer, Body, grpc_code};
+use crate::attempt::{self, Failure, Head, Template, wall};
+use crate::connection::Client;
+use crate::exchange::Exchange;
+use crate::refusal::{Dialect, Refusal};
+use crate::replay::{Bounds, Fault, Source};
+use crate::routes;
+use crate::stale::Stale;
+use crate::table::{Counts, Upstream};
+use crate::target::Target;
+use crate::{forward, tunnel};
+
+/// Answers a request.
+pub(crate) async fn serve(client: Rc<Client>, request: Request<Incoming>) -> Response<Body> {
+    let local = client.worker.local();
+    let mut exchange = Box::new(Exchange::new(client, local, &request));
+    let dialect = Dialect::of(request.headers());
+    match prepare(&mut exchange, request, dialect) {
+        Ok(prepared) => forward(exchange, prepared).await,
+        Err(refusal) => refuse(exchange, &refusal, dialect),
+    }
+}
+
+/// A request that is ready to be forwarded.
+struct Prepared {
+    template: Rc<Template>,
+    /// The place of its upstream.
+    upstream: usize,
+    deadline: Time,
+    /// Whether that is the client's own, and not the route's.
+    deadline_is_clients: bool,
+    on_upgrade: Option<OnUpgrade>,
+    /// What a stale answer is found by.
+    stale_key: Option<Arc<str>>,
+}
+
+fn prepare(
+    exchange: &mut Exchange,
+    mut request: Request<Incoming>,
+    dialect: Dialect,
+) -> Result<Prepared, Refusal> {
+    let local = Rc::clone(exchange.local());
+    let (table, limits) = (&local.table, &local.table.gateway.limits);
+    let upgrades = request.headers().contains_key(header::UPGRADE);
+    let on_upgrade = upgrades.then(|| hyper::upgrade::on(&mut request));
+    let (mut parts, body) = request.into_parts();
+    let target = Target::read(&parts, limits.uri_bytes)?;
+    let at = table.route(&parts.method, &target.host, target.path(), &parts.headers);
+    let at = at.ok_or(Refusal::NoRoute)?;
+    exchange.routed(at);
+    let route = &table.routes[at].rule;
+    let (deadline, deadline_is_clients) =
+        deadline(&mut parts.headers, route.plan.deadline, exchange.began());
+    let wishes = forward::request(
+        &mut parts,
+        &exchange.client().origin,
+        &target.authority,
+        route.plan.tier,
+        limits.underscores,
+    )?;
+    let on_upgrade = on_upgrade.filter(|_| wishes.upgrade && route.plan.upgrade);
+    if wishes.upgrade && on_upgrade.is_none() {
+        parts.headers.remove(header::UPGRADE);
+        parts.headers.remove(header::CONNECTION);
+    }
+    let upstream = &table.upstreams[route.plan.upstream].upstream;
+    let bounds = Bounds {
+        replay: upstream.plan.replay_bytes,
+        whole: limits.body_bytes,
+    };
+    let body = Source::new(body, bounds, &exchange.client().times);
+    if body.is_too_large() {
+        return Err(Refusal::BodyTooLarge);
+    }
+    let stale_key = upstream.stale.as_ref().and_then(|_| {
+        let asked = format!("{}{}", target.host, target.path_and_query);
+        Stale::key(&parts.method, &asked, &parts.headers)
+    });
+    Ok(Prepared {
+        template: Rc::new(template(parts, target, body, dialect, route, upstream)?),
+        upstream: route.plan.upstream,
+        deadline,
+        deadline_is_clients,
+        on_upgrade,
+        stale_key,
+    })
+}
+
+/// When the exchange ends, and whether that is the client's wish. What the client said is removed:
+/// every attempt says anew what is left.
+fn deadline(headers: &mut HeaderMap, route: Option<Duration>, now: Time) -> (Time, bool) {
+    let names = [&headers::X_DEADLINE, &headers::GRPC_TIMEOUT];
+    let says = names.iter().any(|name| headers.contains_key(*name));
+    let clients = says
+        .then(|| headers::remaining(headers, wall(), headers::SKEW))
+        .flatten();
+    if says || headers.contains_key(&headers::X_DEADLINE_SENT) {
+        for name in names.into_iter().chain([&headers::X_DEADLINE_SENT]) {
+            headers.remove(name);
+        }
+    }
+    let routes = route.map_or(Time::MAX, |limit| now + limit);
+    match clients {
+        Some(limit) if now + limit < routes => (now + limit, true),
+        _ => (routes, false),
+    }
+}
+
+fn template(
+    parts: http::request::Parts,
+    target: Target,
+    body: Source,
+    dialect: Dialect,
+    route: &routes::Route,
+    upstream: &Upstream,
+) -> Result<Template, Refusal> {
+    let has_key = parts.headers.contains_key(&upstream.idempotency_key);
+    let makes_key = route.plan.make_idempotency_key && !has_key;
+    let repeatable = match route.plan.repeat {
+        Repeat::Safe => has_key || makes_key || parts.method.is_idempotent(),
+        Repeat::Always => true,
+        Repeat::Never => false,
+    };
+    let path_and_query = match route.rewritten(target.path()) {
+        ("", _) => target.path_and_query,
+        (prefix, rest) => {
+            let query = target.path_and_query.query();
+            let (mark, query) = query.map_or(("", ""), |query| ("?", query));
+            PathAndQuery::try_from(format!("{prefix}{rest}{mark}{query}"))
+                .map_err(|_| Refusal::Malformed("the rewritten target is malformed"))?
+        }
+    };
+    let fallback = &upstream.plan.fallback;
+    Ok(Template {
+        method: parts.method,
+        path_and_query,
+        authority: target.authority,
+        dialect,
+        body,
+        repeatable,
+        keeps_headers: repeatable || fallback.stale.is_some() || fallback.upstream.is_some(),
+        makes_key,
+        headers: RefCell::new(parts.headers),
+        key: OnceCell::new(),
+    })
+}
+
+/// What came of a call: the policies' verdict, and where it was made.
+struct Made {
+    opened: Opened<Head, Failure>,
+    upstream: usize,
+}
+
+async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Response<Body> {
+    let local = Rc::clone(exchange.local());
+    let mut failed: Vec<Made> = Vec::new();
+    let mut at = prepared.upstream;
+    loop {
+        let opened = ask(&exchange, &prepared, at).await;
+        let endpoint = opened
+            .endpoint
+            .map(|endpoint| &local.upstreams[at].names[endpoint]);
+        exchange.attempted(opened.attempts, endpoint);
+        let Some(why) = opened.why else {
+            if !failed.is_empty() {
+                exchange.because("fallback");
+            }
+            let made = Made {
+                opened,
+                upstream: at,
+            };
+            return pass(exchange, &mut prepared, made, !failed.is_empty());
+        };
+        let entry = &local.table.upstreams[at];
+        if let Some(answer) = stale(&mut exchange, &prepared, &entry.upstream, why) {
+            return close(exchange, answer);
+        }
+        let next = entry.instead.filter(|_| {
+            may_go_elsewhere(&prepared, &opened) && entry.upstream.policies.falls_back(why)
+        });
+        failed.push(Made {
+            opened,
+            upstream: at,
+        });
+        match next {
+            // The configuration has no cycles; this holds all the same.
+            Some(next) if failed.len() < local.upstreams.len() => at = next,
+            _ => break,
+        }
+    }
+    for made in &failed {
+        if let Some(answer) = fixed(&mut exchange, made) {
+            return close(exchange, answer);
+        }
+    }
+    // What went wrong first is what the client should hear.
+    let first = failed.swap_remove(0);
+    fail(exchange, &mut prepared, first)
+}
+
+/// Calls an upstream through its policies.
+async fn ask(exchange: &Exchange, prepared: &Prepared, at: usize) -> Opened<Head, Failure> {
+    let local = &exchange.local().upstreams[at];
+    let template = &prepared.template;
+    let (upstream, dialect) = (&local.upstream, template.dialect);
+    let worker = exchange.client().worker.index;
+    let mut caller = upstream
+        .policies
+        .caller()
+        .repeatable(template.repeatable)
+        .classify(move |result: &Result<Head, Failure>| attempt::judge(upstream, dialect, result));
+    match &upstream.rate_key {
+        Counts::Together => {}
+        Counts::ByClient => caller = caller.rate_key(exchange.client().origin.address().ip()),
+        Counts::ByHeader(name) => {
+            let given = template.headers.borrow().get(name).cloned();
+            caller = caller.rate_key(given.as_ref().map(HeaderValue::as_bytes));
+        }
+    }
+    if let Some(spent) = template.body.spent() {
+        caller = caller.repeatable_until(spent);
+    }
+    if let Some(deadline) = instant_of(prepared.deadline).filter(|_| prepared.deadline < Time::MAX)
+    {
+        caller = caller.deadline(deadline);
+    }
+    let opened = caller
+        .open(|attempt| attempt::make(Rc::clone(local), worker, Rc::clone(template), attempt));
+    opened.await
+}
+
+/// Whether the request may be made at another upstream, without being made twice.
+fn may_go_elsewhere(prepared: &Prepared, opened: &Opened<Head, Failure>) -> bool {
+    let unsent = opened.attempts == 0 || opened.why == Some(Why::Failed(Outcome::Unsent));
+    (unsent || prepared.template.repeatable) && !prepared.template.is_spent()
+}
+
+/// What the upstream said before.
+fn stale(
+    exchange: &mut Exchange,
+    prepared: &Prepared,
+    upstream: &Upstream,
+    why: Why,
+) -> Option<Response<Body>> {
+    let (stale, key) = upstream.stale.as_ref().zip(prepared.stale_key.as_ref())?;
+    let asked = prepared.template.headers.borrow();
+    let answer = stale.recall(key, &asked, exchange.began())?;
+    if !upstream.policies.falls_back(why) {
+        return None;
+    }
+    exchange.because("stale");
+    Some(answer)
+}
+
+/// A fixed answer instead of a failed upstream's.
+fn fixed(exchange: &mut Exchange, made: &Made) -> Option<Response<Body>> {
+    let local = Rc::clone(exchange.local());
+    let upstream = &local.table.upstreams[made.upstream].upstream;
+    let (fixed, why) = upstream.fixed.as_ref().zip(made.opened.why)?;
+    if !upstream.policies.falls_back(why) {
+        return None;
+    }
+    exchange.because("static");
+    let mut response = Response::new(Body::from(fixed.body.clone()));
+    *response.status_mut() = fixed.status;
+    *response.headers_mut() = fixed.headers.clone();
+    degraded(response.headers_mut(), "static");
+    Some(response)
+}
+
+/// Passes an answer on.
+fn pass(
+    mut exchange: Box<Exchange>,
+    prepared: &mut Prepared,
+    made: Made,
+    elsewhere: bool,
+) -> Response<Body> {
+    let opened = made.opened;
+    let Ok(head) = opened.result else {
+        let refusal = no_answer(&exchange, made.upstream);
+        return refuse(exchange, &refusal, prepared.template.dialect);
+    };
+    prepared.template.body.stop_keeping();
+    let (mut parts, incoming) = head.response.into_parts();
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        let response = Response::from_parts(parts, incoming);
+        return switch(exchange, prepared, response, opened.open, made.upstream);
+    }
+    let local = Rc::clone(exchange.local());
+    let upstream = &local.table.upstreams[made.upstream].upstream;
+    let recording = prepared.stale_key.as_ref().filter(|_| opened.why.is_none());
+    let recording = recording
+        .zip(upstream.stale.as_ref())
+        .and_then(|(key, stale)| {
+            let asked = prepared.template.headers.borrow();
+            stale.record(key, &asked, &parts, exchange.began())
+        });
+    forward::response(&mut parts);
+    if elsewhere {
+        degraded(&mut parts.headers, "fallback");
+    }
+    let outcome = match opened.why {
+        Some(Why::Failed(outcome)) => outcome,
+        Some(Why::Rejected(_)) | None => Outcome::Success,
+    };
+    let deadline = opened.deadline;
+    let answer = Answer {
+        incoming,
+        lease: Some(head.lease),
+        open: opened.open,
+        outcome,
+        deadline: deadline.map(Instant::from_std),
+        deadline_is_clients: prepared.deadline_is_clients
+            && deadline == instant_of(prepared.deadline),
+        dialect: prepared.template.dialect,
+        has_status: parts.status != StatusCode::OK || grpc_code(&parts.headers).is_some(),
+        recording,
+        exchange: None,
+        timer: None,
+        over: false,
+    };
+    exchange.answered(&mut parts);
+    let body = Body::Streamed(Box::new(answer)).ending(exchange);
+    Response::from_parts(parts, body)
+}
+
+/// Both ends change their protocol.
+fn switch(
+    mut exchange: Box<Exchange>,
+    prepared: &mut Prepared,
+    mut response: Response<Incoming>,
+    open: Option<OpenAnswer>,
+    upstream: usize,
+) -> Response<Body> {
+    let Some(client) = prepared.on_upgrade.take() else {
+        // It changed the protocol without being asked.
+        let refusal = no_answer(&exchange, upstream);
+        return refuse(exchange, &refusal, prepared.template.dialect);
+    };
+    let upgraded = hyper::upgrade::on(&mut response);
+    let mut parts = response.into_parts().0;
+    let protocol = parts.headers.remove(header::UPGRADE);
+    forward::response(&mut parts);
+    if let Some(protocol) = protocol {
+        parts.headers.insert(header::UPGRADE, protocol);
+    }
+    parts
+        .headers
+        .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Some(open) = open {
+        open.record(Outcome::Success);
+    }
+    let idle = exchange.local().table.gateway.limits.upgrade_idle_timeout;
+    exchange.upgraded();
+    tunnel::open(client, upgraded, idle, exchange);
+    Response::from_parts(parts, Body::Empty)
+}
+
+/// Tells the client why there is no good answer; a bad one of the upstream's own is passed on.
+fn fail(exchange: Box<Exchange>, prepared: &mut Prepared, made: Made) -> Response<Body> {
+    let error = match made.opened.result {
+        Ok(_) => return pass(exchange, prepared, made, false),
+        Err(error) => error,
+    };
+    let local = Rc::clone(exchange.local());
+    let upstream = local.table.upstreams[made.upstream]
+        .upstream
+        .plan
+        .name
+        .clone();
+    let refusal = match (error, prepared.template.body.fault()) {
+        (_, Some(Fault::TooLarge)) => Refusal::BodyTooLarge,
+        (_, Some(Fault::Broken)) => Refusal::BodyIncomplete,
+        (Error::Rejected(rejection), None) => Refusal::Rejected {
+            upstream,
+            rejection,
+        },
+        (error, None) => Refusal::Unreachable {
+            upstream,
+            retry_after: error.retry_after(),
+        },
+    };
+    refuse(exchange, &refusal, prepared.template.dialect)
+}
+
+fn no_answer(exchange: &Exchange, upstream: usize) -> Refusal {
+    let upstream = &exchange.local().table.upstreams[upstream].upstream;
+    Refusal::Unreachable {
+        upstream: upstream.plan.name.clone(),
+        retry_after: None,
+    }
+}
+
+fn refuse(mut exchange: Box<Exchange>, refusal: &Refusal, dialect: Dialect) -> Response<Body> {
+    exchange.because(refusal.reason());
+    close(exchange, refusal.answer(dialect))
+}
+
+/// Sends an answer of the gateway's own.
+fn close(mut exchange: Box<Exchange>, answer: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = answer.into_parts();
+    exchange.answered(&mut parts);
+    Response::from_parts(parts, body.ending(exchange))
+}
+
+/// Marks an answer that is not what the upstream would say now.
+fn degraded(headers: &mut HeaderMap, mode: &'static str) {
+    headers.insert(&headers::X_DEGRADED, HeaderValue::from_static(mode));
+}

@@ -1,0 +1,331 @@
+//! A plan in the form that requests are served by.
+//!
+//! A table never changes; a reload builds a new one and takes over, from the old, the state of
+//! every upstream whose part of the file is the same, and of every listening socket that stays.
+//! Everything that can fail (files of certificates, addresses in use, names that are none) fails
+//! while the new table is built, so that a bad plan changes nothing.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::uri::Scheme;
+use http::{HeaderName, StatusCode};
+use outlast_config::plan::{self, Plan, RateKey};
+use rustls::ServerConfig;
+
+use crate::connect::Dial;
+use crate::metrics::{EndpointMetrics, Errors, RouteMetrics};
+use crate::stale::Stale;
+use crate::{listen, routes, tls};
+
+/// Everything that a request needs to know.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) gateway: plan::Gateway,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) upstreams: Vec<Entry>,
+    pub(crate) listeners: Vec<Listener>,
+    /// Requests that no route took.
+    unrouted: Arc<RouteMetrics>,
+}
+
+/// A route with what is counted of it.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) rule: routes::Route,
+    pub(crate) metrics: Arc<RouteMetrics>,
+}
+
+impl Route {
+    pub(crate) fn name(&self) -> &str {
+        &self.rule.plan.name
+    }
+}
+
+/// An upstream in its place in the table.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) upstream: Arc<Upstream>,
+    /// The place of the upstream that answers instead. It belongs to the table, because places
+    /// change while the upstream stays.
+    pub(crate) instead: Option<usize>,
+}
+
+/// One dependency: its policies and their state, shared by all workers.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) plan: plan::Upstream,
+    pub(crate) policies: outlast::Upstream,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) idempotency_key: HeaderName,
+    pub(crate) rate_key: Counts,
+    pub(crate) stale: Option<Arc<Stale>>,
+    pub(crate) fixed: Option<Fixed>,
+    pub(crate) errors: Errors,
+}
+
+/// What a rate limit counts by.
+#[derive(Debug)]
+pub(crate) enum Counts {
+    Together,
+    ByClient,
+    ByHeader(HeaderName),
+}
+
+/// One address.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) name: Arc<str>,
+    pub(crate) dial: Dial,
+    pub(crate) plan: plan::Endpoint,
+    pub(crate) metrics: EndpointMetrics,
+}
+
+impl Endpoint {
+    /// Its URL.
+    pub(crate) fn url(&self) -> String {
+        let plan::Endpoint {
+            host, port, prefix, ..
+        } = &self.plan;
+        format!("{}://{host}:{port}{prefix}", self.scheme())
+    }
+
+    /// What it is spoken to by.
+    pub(crate) fn scheme(&self) -> Scheme {
+        if self.plan.tls {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        }
+    }
+}
+
+/// A fixed answer.
+#[derive(Debug)]
+pub(crate) struct Fixed {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: bytes::Bytes,
+}
+
+/// One listening address.
+#[derive(Clone, Debug)]
+pub(crate) struct Listener {
+    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+}
+
+/// Its sockets, one per worker, until they are taken.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    wanted: SocketAddr,
+    pub(crate) bound: SocketAddr,
+    waiting: Mutex<Vec<Option<TcpListener>>>,
+}
+
+impl Sockets {
+    fn bind(address: SocketAddr, workers: usize) -> Result<Arc<Sockets>, String> {
+        let (bound, sockets) = listen::bind(address, workers)
+            .map_err(|error| format!("could not listen on {address}: {error}"))?;
+        Ok(Arc::new(Sockets {
+            wanted: address,
+            bound,
+            waiting: Mutex::new(sockets.into_iter().map(Some).collect()),
+        }))
+    }
+
+    /// The socket of a worker, the first time it asks.
+    pub(crate) fn take(&self, worker: usize) -> Option<TcpListener> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.get_mut(worker)?.take()
+    }
+}
+
+/// What became of the upstreams at a reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    pub(crate) kept: usize,
+    pub(crate) new: usize,
+    pub(crate) gone: usize,
+}
+
+impl Table {
+    /// Builds a table; an error says what is wrong and where.
+    pub(crate) fn new(
+        plan: Plan,
+        before: Option<&Table>,
+        workers: usize,
+    ) -> Result<(Table, Changes), String> {
+        let (upstreams, changes) = upstreams(&plan, before, workers)?;
+        let route = |route: plan::Route| {
+            let metrics = before
+                .and_then(|before| before.route_named(&route.name))
+                .map_or_else(
+                    || Arc::new(RouteMetrics::new(workers)),
+                    |route| Arc::clone(&route.metrics),
+                );
+            let name = route.name.clone();
+            let rule =
+                routes::Route::new(route).map_err(|error| format!("route {name}: {error}"))?;
+            Ok::<_, String>(Route { rule, metrics })
+        };
+        let routes = plan
+            .routes
+            .into_iter()
+            .map(route)
+            .collect::<Result<_, _>>()?;
+        let listeners = plan
+            .gateway
+            .listen
+            .iter()
+            .map(|listener| self::listener(listener, before, workers))
+            .collect::<Result<_, _>>()?;
+        let unrouted = before.map_or_else(
+            || Arc::new(RouteMetrics::new(workers)),
+            |before| Arc::clone(&before.unrouted),
+        );
+        let table = Table {
+            gateway: plan.gateway,
+            routes,
+            upstreams,
+            listeners,
+            unrouted,
+        };
+        Ok((table, changes))
+    }
+
+    /// The place of the route that takes a request.
+    pub(crate) fn route(
+        &self,
+        method: &http::Method,
+        host: &str,
+        path: &str,
+        headers: &http::HeaderMap,
+    ) -> Option<usize> {
+        self.routes
+            .iter()
+            .position(|route| route.rule.matches(method, host, path, headers))
+    }
+
+    /// What is counted of a route, or of requests without one.
+    pub(crate) fn metrics_of(&self, route: Option<usize>) -> &RouteMetrics {
+        route.map_or(&self.unrouted, |at| &self.routes[at].metrics)
+    }
+
+    /// The upstream with this name.
+    pub(crate) fn upstream_named(&self, name: &str) -> Option<&Arc<Upstream>> {
+        let mut all = self.upstreams.iter().map(|entry| &entry.upstream);
+        all.find(|upstream| upstream.plan.name == name)
+    }
+
+    fn route_named(&self, name: &str) -> Option<&Route> {
+        self.routes.iter().find(|route| route.name() == name)
+    }
+}
+
+fn upstreams(
+    plan: &Plan,
+    before: Option<&Table>,
+    workers: usize,
+) -> Result<(Vec<Entry>, Changes), String> {
+    let mut changes = Changes::default();
+    let mut entries = Vec::new();
+    for upstream in &plan.upstreams {
+        let former = before
+            .and_then(|before| before.upstream_named(&upstream.name))
+            .filter(|former| former.plan.source == upstream.source);
+        let kept = match former {
+            Some(former) => {
+                changes.kept += 1;
+                Arc::clone(former)
+            }
+            None => {
+                changes.new += 1;
+                let built = Upstream::new(upstream.clone(), workers)
+                    .map_err(|error| format!("upstream {}: {error}", upstream.name))?;
+                Arc::new(built)
+            }
+        };
+        entries.push(Entry {
+            upstream: kept,
+            instead: upstream.fallback.upstream,
+        });
+    }
+    changes.gone = before.map_or(0, |before| before.upstreams.len()) - changes.kept;
+    Ok((entries, changes))
+}
+
+impl Upstream {
+    fn new(plan: plan::Upstream, workers: usize) -> Result<Upstream, String> {
+        let policies =
+            outlast::Upstream::new(plan.policies.clone()).map_err(|error| error.to_string())?;
+        let secure = plan.endpoints.iter().any(|endpoint| endpoint.tls);
+        let tls = secure
+            .then(|| tls::client(&plan.tls, plan.protocol))
+            .transpose()?;
+        let endpoint = |endpoint: &plan::Endpoint| {
+            let server_name = plan.tls.server_name.as_deref();
+            Ok::<_, String>(Endpoint {
+                name: Arc::from(endpoint.name.as_str()),
+                dial: Dial::new(endpoint, tls.as_ref(), server_name, plan.connect_timeout)?,
+                plan: endpoint.clone(),
+                metrics: EndpointMetrics::new(workers),
+            })
+        };
+        Ok(Upstream {
+            endpoints: plan
+                .endpoints
+                .iter()
+                .map(endpoint)
+                .collect::<Result<_, _>>()?,
+            idempotency_key: header_name(&plan.idempotency_key)?,
+            rate_key: match &plan.rate_key {
+                RateKey::Shared => Counts::Together,
+                RateKey::Client => Counts::ByClient,
+                RateKey::Header(name) => Counts::ByHeader(header_name(name)?),
+            },
+            stale: plan.fallback.stale.clone().map(Stale::new).map(Arc::new),
+            fixed: plan.fallback.fixed.as_ref().map(fixed).transpose()?,
+            errors: Errors::default(),
+            policies,
+            plan,
+        })
+    }
+}
+
+fn header_name(name: &str) -> Result<HeaderName, String> {
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no header name"))
+}
+
+fn fixed(answer: &plan::Answer) -> Result<Fixed, String> {
+    let field = |(name, value): &(String, String)| {
+        let name = header_name(name)?;
+        let value = http::HeaderValue::from_str(value)
+            .map_err(|_| format!("{value:?} is no header value"))?;
+        Ok::<_, String>((name, value))
+    };
+    Ok(Fixed {
+        status: StatusCode::from_u16(answer.status)
+            .map_err(|_| format!("{} is no status", answer.status))?,
+        headers: answer.headers.iter().map(field).collect::<Result<_, _>>()?,
+        body: bytes::Bytes::copy_from_slice(answer.body.as_bytes()),
+    })
+}
+
+fn listener(
+    listener: &plan::Listener,
+    before: Option<&Table>,
+    workers: usize,
+) -> Result<Listener, String> {
+    let former = before.and_then(|before| {
+        let mut all = before.listeners.iter();
+        all.find(|former| former.sockets.wanted == listener.address)
+    });
+    Ok(Listener {
+        tls: listener.tls.as_ref().map(tls::server).transpose()?,
+        sockets: match former {
+            Some(former) => Arc::clone(&former.sockets),
+            None => Sockets::bind(listener.address, workers)?,
+        },
+    })
+}
