@@ -132,6 +132,9 @@ async fn speak_http1<IO>(
 ) where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    if !first.is_empty() {
+        client.times.has_read();
+    }
     let timed = Timed::new(io, Arc::clone(&client.times));
     let io = TokioIo::new(Guarded::http1(timed, limits, first));
     let service = service_fn(move |request| answer(Rc::clone(&client), request));

@@ -144,8 +144,9 @@ impl Times {
         }
     }
 
+    /// Bytes have been read.
     #[inline]
-    fn has_read(&self) {
+    pub(crate) fn has_read(&self) {
         let now = self.now();
         self.read.store(now, Ordering::Relaxed);
         if self.requests.load(Ordering::Relaxed) == 0

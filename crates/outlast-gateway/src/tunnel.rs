@@ -11,13 +11,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use bytes::Bytes;
+use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use outlast::Clock;
 use outlast::time::Time;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::exchange::Exchange;
+use crate::guard::Guarded;
+use crate::times::Timed;
 
 /// Copies between both ends once both have been upgraded; the exchange is over when the tunnel is.
 pub(crate) fn open(
@@ -35,8 +40,9 @@ pub(crate) fn open(
             }
         };
         let moved = Rc::new(Cell::new(Clock::Coarse.now()));
-        let mut client = Noted::new(client, &moved);
-        let mut upstream = Noted::new(upstream, &moved);
+        let mut client = Noted::new(bare(client), &moved);
+        let upstream: Box<dyn Stream> = Box::new(TokioIo::new(upstream));
+        let mut upstream = Noted::new((Bytes::new(), upstream), &moved);
         let mut copied = pin!(copy_bidirectional(&mut client, &mut upstream));
         loop {
             let quiet_at = moved.get() + idle;
@@ -54,16 +60,46 @@ pub(crate) fn open(
     });
 }
 
+/// The bare stream of a client: what it sends now is not HTTP, and nothing for a guard.
+fn bare(client: Upgraded) -> (Bytes, Box<dyn Stream>) {
+    fn unguarded<IO: Stream>(parts: Parts<Spoken<IO>>) -> (Bytes, Box<dyn Stream>) {
+        let (io, unread) = parts.io.into_inner().into_inner();
+        let first = if unread.is_empty() {
+            parts.read_buf
+        } else {
+            Bytes::from([parts.read_buf, unread].concat())
+        };
+        (first, Box::new(io))
+    }
+    match client.downcast::<Spoken<TcpStream>>() {
+        Ok(parts) => unguarded(parts),
+        Err(client) => match client.downcast::<Spoken<TlsStream<TcpStream>>>() {
+            Ok(parts) => unguarded(parts),
+            Err(client) => (Bytes::new(), Box::new(TokioIo::new(client))),
+        },
+    }
+}
+
+/// What HTTP/1.1 is spoken over.
+type Spoken<IO> = TokioIo<Guarded<Timed<IO>>>;
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Stream for IO {}
+
 /// An end of a tunnel that notes when bytes move.
 struct Noted {
-    io: TokioIo<Upgraded>,
+    io: Box<dyn Stream>,
+    /// What has been read already.
+    first: Bytes,
     moved: Rc<Cell<Time>>,
 }
 
 impl Noted {
-    fn new(io: Upgraded, moved: &Rc<Cell<Time>>) -> Noted {
+    fn new((first, io): (Bytes, Box<dyn Stream>), moved: &Rc<Cell<Time>>) -> Noted {
         Noted {
-            io: TokioIo::new(io),
+            io,
+            first,
             moved: Rc::clone(moved),
         }
     }
@@ -75,6 +111,11 @@ impl AsyncRead for Noted {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let count = self.first.len().min(buffer.remaining());
+            buffer.put_slice(&self.first.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
         if polled.is_ready() {
             self.moved.set(Clock::Coarse.now());

@@ -1,0 +1,225 @@
+//! Upstreams that die, hang and come back, under load.
+
+use std::time::Duration;
+
+use crate::support::{
+    Load, Upstream, curl, free_address, gateway, python_server, upstream_status, url, wait_until,
+};
+
+#[test]
+fn a_killed_endpoint_is_not_noticed_when_another_is_healthy() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (free_address(), free_address());
+    let mut first = python_server(a, folder.path());
+    let _second = python_server(b, folder.path());
+    let gateway = gateway(
+        "
+gateway: { listen: 127.0.0.1:0, admin: off, deadline: 10s }
+routes: { all: { match: /**, upstream: up } }
+upstreams:
+  up:
+    endpoints: { a: 'http://{}', b: 'http://{}' }
+    failover: [a, b]
+    retry: { attempts: 4, backoff: 10ms }
+    budget: { reserve: 1000 }
+    breaker: { consecutive: 3, cooldown: 300ms, successes: 1 }
+",
+        &[a, b],
+    );
+    let load = Load::start(&url(&gateway, "/hello"), 4);
+    let count = |at: usize| upstream_status(&gateway, "up").endpoints[at].successes;
+    wait_until("the first endpoint serves", || count(0) > 100);
+    first.kill();
+    let before = count(1);
+    wait_until("the second endpoint serves", || count(1) > before + 100);
+    let state = || {
+        upstream_status(&gateway, "up").endpoints[0]
+            .breaker
+            .as_ref()
+            .unwrap()
+            .state
+    };
+    wait_until("the breaker knows", || state() != "closed");
+    let _first = python_server(a, folder.path());
+    let before = count(0);
+    wait_until("the first endpoint serves again", || {
+        count(0) > before + 100 && state() == "closed"
+    });
+    let results = load.end();
+    let failed: Vec<_> = results
+        .iter()
+        .filter(|(status, _)| *status != 200)
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "{} of {} failed: {failed:?}",
+        failed.len(),
+        results.len()
+    );
+}
+
+#[test]
+fn a_stopped_upstream_does_not_slow_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let stuck = python_server(address, folder.path());
+    let healthy = Upstream::start();
+    let gateway = gateway(
+        "
+gateway: { listen: 127.0.0.1:0, admin: off, deadline: 2s }
+routes:
+  stuck: { match: /hello, upstream: stuck }
+  fine: { match: /fine, upstream: fine }
+upstreams:
+  stuck: { endpoints: http://{}, timeout: 1s, bulkhead: 10 }
+  fine: { endpoints: http://{} }
+",
+        &[address, healthy.address],
+    );
+    stuck.signal("-STOP");
+    let victims = Load::start(&url(&gateway, "/hello"), 20);
+    wait_until("the bulkhead is full", || {
+        upstream_status(&gateway, "stuck").bulkhead.unwrap().active == 10
+    });
+    let others = Load::start(&url(&gateway, "/fine"), 2);
+    wait_until("the others are served", || healthy.seen().len() > 500);
+    let others = others.end();
+    assert!(others.iter().all(|(status, _)| *status == 200));
+    let mut times: Vec<_> = others.iter().map(|(_, took)| *took).collect();
+    times.sort_unstable();
+    let p99 = times[times.len() * 99 / 100];
+    assert!(p99 < Duration::from_millis(500), "{p99:?}");
+    stuck.signal("-CONT");
+    let before = upstream_status(&gateway, "stuck").endpoints[0].successes;
+    wait_until("it recovers by itself", || {
+        upstream_status(&gateway, "stuck").endpoints[0].successes > before + 10
+    });
+    let victims = victims.end();
+    let is_known = |status: &u16| [200, 503, 504].contains(status);
+    assert!(victims.iter().all(|(status, _)| is_known(status)));
+}
+
+#[test]
+fn with_all_endpoints_dead_only_trials_are_made() {
+    let gateway = gateway(
+        "
+gateway: { listen: 127.0.0.1:0, admin: off }
+routes: { all: { match: /**, upstream: up } }
+upstreams:
+  up: { endpoints: ['http://{}', 'http://{}'], breaker: { consecutive: 3, cooldown: 1m } }
+",
+        &[free_address(), free_address()],
+    );
+    for _ in 0..20 {
+        curl(&[&url(&gateway, "/")]);
+    }
+    let state = upstream_status(&gateway, "up");
+    assert!(
+        state
+            .endpoints
+            .iter()
+            .all(|endpoint| endpoint.breaker.as_ref().unwrap().state == "open")
+    );
+    let attempts = |at: usize| upstream_status(&gateway, "up").endpoints[at].transient;
+    assert_eq!((attempts(0), attempts(1)), (3, 3));
+    let refused = curl(&[&url(&gateway, "/")]);
+    let problem = refused.json();
+    assert_eq!(refused.status, 503);
+    assert_eq!(
+        (problem["reason"].as_str(), problem["upstream"].as_str()),
+        (Some("open"), Some("up"))
+    );
+    let wait: u64 = refused.headers["retry-after"].parse().unwrap();
+    assert!((30..=60).contains(&wait), "{wait}");
+    assert_eq!((attempts(0), attempts(1)), (3, 3), "nobody was asked");
+}
+
+#[test]
+fn no_answer_comes_long_after_its_deadline() {
+    let upstream = Upstream::start();
+    upstream.hangs(true);
+    let gateway = gateway(
+        "
+gateway: { listen: 127.0.0.1:0, admin: off }
+routes: { all: { match: /**, upstream: up, deadline: 300ms } }
+upstreams: { up: { endpoints: http://{} } }
+",
+        &[upstream.address],
+    );
+    let late = curl(&[&url(&gateway, "/")]);
+    assert_eq!(
+        (late.status, late.json()["reason"].as_str()),
+        (504, Some("deadline"))
+    );
+    assert!(late.took < Duration::from_millis(800), "{:?}", late.took);
+    // The client's own deadline, told as a difference of its clock.
+    let headers = ["-H", "X-Deadline: 1000.1", "-H", "X-Deadline-Sent: 1000.0"];
+    let late = curl(&[&headers[..], &[&url(&gateway, "/")]].concat());
+    assert_eq!(late.status, 504);
+    assert!(late.took < Duration::from_millis(600), "{:?}", late.took);
+    let headers = ["-H", "X-Deadline: 1000.0", "-H", "X-Deadline-Sent: 1000.0"];
+    let before = upstream.seen().len();
+    assert_eq!(
+        curl(&[&headers[..], &[&url(&gateway, "/")]].concat()).status,
+        504
+    );
+    assert_eq!(
+        upstream.seen().len(),
+        before,
+        "nothing is asked when nothing is left"
+    );
+}
+
+#[test]
+fn a_client_that_leaves_frees_its_seat() {
+    let upstream = Upstream::start();
+    upstream.hangs(true);
+    let gateway = gateway(
+        "
+gateway: { listen: 127.0.0.1:0, admin: off }
+routes: { all: { match: /**, upstream: up } }
+upstreams: { up: { endpoints: http://{}, bulkhead: 5 } }
+",
+        &[upstream.address],
+    );
+    for protocol in ["--http1.1", "--http2-prior-knowledge"] {
+        let url = url(&gateway, "/");
+        let mut client = std::process::Command::new("curl")
+            .args(["--silent", protocol, &url])
+            .spawn()
+            .unwrap();
+        let active = || upstream_status(&gateway, "up").bulkhead.unwrap().active;
+        wait_until("the seat is taken", || active() == 1);
+        let before = upstream.cancelled();
+        client.kill().unwrap();
+        client.wait().unwrap();
+        wait_until("the seat is free", || active() == 0);
+        wait_until("the upstream's work is cancelled", || {
+            upstream.cancelled() > before
+        });
+        assert_eq!(upstream_status(&gateway, "up").endpoints[0].transient, 0);
+    }
+}
+
+#[test]
+fn idle_connections_that_the_upstream_closed_cost_no_failure() {
+    let mut upstream = Upstream::start();
+    let gateway = gateway(
+        "
+gateway: { listen: 127.0.0.1:0, admin: off, workers: 1 }
+routes: { all: { match: /**, upstream: up } }
+upstreams: { up: { endpoints: http://{} } }
+",
+        &[upstream.address],
+    );
+    for _ in 0..10 {
+        assert_eq!(curl(&[&url(&gateway, "/")]).status, 200);
+        upstream.stop();
+        upstream.restart();
+    }
+    let status = upstream_status(&gateway, "up");
+    assert_eq!(
+        (status.endpoints[0].successes, status.endpoints[0].transient),
+        (10, 0)
+    );
+}

@@ -1,0 +1,131 @@
+//! Which requests are made twice, and which never.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use axum::body::Body;
+use axum::http::Response;
+
+use crate::support::{LISTEN, Upstream, curl, free_address, gateway, status, upstream_status, url};
+
+const RETRY: &str = "
+upstreams:
+  up: { endpoints: http://{}, retry: { attempts: 3, backoff: 1ms }, budget: { reserve: 100 } }
+";
+
+/// Fails so many times, then answers.
+fn failing(times: u32) -> Upstream {
+    let count = AtomicU32::new(0);
+    Upstream::answering(move |_| {
+        if count.fetch_add(1, Ordering::Relaxed) < times {
+            status(503)
+        } else {
+            Response::new(Body::from("ok"))
+        }
+    })
+}
+
+#[test]
+fn idempotent_requests_are_retried_with_their_body() {
+    let upstream = failing(2);
+    let gateway = gateway(&format!("{LISTEN}{RETRY}"), &[upstream.address]);
+    let answer = curl(&["-X", "PUT", "-d", "hello", &url(&gateway, "/")]);
+    assert_eq!(answer.status, 200);
+    let bodies: Vec<_> = upstream.seen().into_iter().map(|seen| seen.body).collect();
+    assert_eq!(bodies, ["hello", "hello", "hello"]);
+}
+
+#[test]
+fn a_post_is_made_twice_only_with_a_key() {
+    let upstream = failing(1);
+    let gateway = gateway(&format!("{LISTEN}{RETRY}"), &[upstream.address]);
+    assert_eq!(curl(&["-d", "x", &url(&gateway, "/")]).status, 503);
+    assert_eq!(upstream.seen().len(), 1);
+    let upstream = failing(1);
+    let gateway = self::gateway(&format!("{LISTEN}{RETRY}"), &[upstream.address]);
+    let key = "Idempotency-Key: order-17";
+    assert_eq!(
+        curl(&["-d", "x", "-H", key, &url(&gateway, "/")]).status,
+        200
+    );
+    let keys: Vec<_> = upstream
+        .seen()
+        .iter()
+        .map(|seen| seen.headers["idempotency-key"].clone())
+        .collect();
+    assert_eq!(keys, ["order-17", "order-17"]);
+}
+
+#[test]
+fn a_key_is_made_where_the_route_says_so() {
+    let upstream = failing(1);
+    let plan = format!(
+        "gateway: {{ listen: 127.0.0.1:0, admin: off }}\nroutes: {{ all: {{ match: /**, upstream: up, idempotency_key: make }} }}{RETRY}"
+    );
+    let gateway = gateway(&plan, &[upstream.address]);
+    for _ in 0..2 {
+        assert_eq!(curl(&["-d", "x", &url(&gateway, "/")]).status, 200);
+    }
+    let keys: Vec<_> = upstream
+        .seen()
+        .iter()
+        .map(|seen| seen.headers["idempotency-key"].clone())
+        .collect();
+    assert_eq!(keys.len(), 3);
+    assert_eq!(keys[0], keys[1], "the same for all attempts");
+    assert_ne!(keys[1], keys[2], "another for each request");
+}
+
+#[test]
+fn a_post_that_was_not_sent_goes_to_the_next_endpoint() {
+    let upstream = Upstream::start();
+    let plan = format!(
+        "{LISTEN}\nupstreams: {{ up: {{ endpoints: {{ a: 'http://{{}}', b: 'http://{{}}' }}, failover: [a, b] }} }}"
+    );
+    let gateway = gateway(&plan, &[free_address(), upstream.address]);
+    let answer = curl(&["-d", "x", &url(&gateway, "/")]);
+    assert_eq!((answer.status, upstream.seen().len()), (200, 1));
+    assert_eq!(upstream_status(&gateway, "up").failovers, 1);
+}
+
+#[test]
+fn a_body_beyond_the_limit_is_forwarded_and_not_repeated() {
+    let upstream = failing(1);
+    let gateway = gateway(&format!("{LISTEN}{RETRY}"), &[upstream.address]);
+    let big = "x".repeat(100_000);
+    for framing in ["x: y", "transfer-encoding: chunked"] {
+        upstream.answers(|_| status(503));
+        let before = upstream.seen().len();
+        let answer = curl(&["-X", "PUT", "-d", &big, "-H", framing, &url(&gateway, "/")]);
+        assert_eq!(answer.status, 503, "{framing}");
+        assert_eq!(upstream.seen().len(), before + 1, "{framing}");
+        assert_eq!(upstream.seen()[before].body.len(), big.len());
+    }
+}
+
+#[test]
+fn retry_after_is_honoured_and_passed_on() {
+    let upstream = Upstream::answering(|_| {
+        let mut response = status(503);
+        response
+            .headers_mut()
+            .insert("retry-after", "60".parse().unwrap());
+        response
+    });
+    let gateway = gateway(&format!("{LISTEN}{RETRY}"), &[upstream.address]);
+    let answer = curl(&[&url(&gateway, "/")]);
+    assert_eq!(
+        (answer.status, answer.headers["retry-after"].as_str()),
+        (503, "60")
+    );
+    assert_eq!(
+        upstream.seen().len(),
+        1,
+        "it asked for a minute, and nobody waits so long"
+    );
+    assert!(
+        upstream_status(&gateway, "up").endpoints[0]
+            .paused_ms
+            .unwrap()
+            > 50_000.0
+    );
+}
