@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
@@ -55,6 +55,14 @@ pub(crate) struct Head {
     pub(crate) lease: Lease,
 }
 
+impl Head {
+    /// Whether another parser might see another end of the answer (RFC 9112, 6.3).
+    fn is_ambiguous(&self) -> bool {
+        let headers = self.response.headers();
+        headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH)
+    }
+}
+
 /// A connection that goes back to its pool when the answer has been read.
 #[derive(Debug)]
 pub(crate) enum Lease {
@@ -94,6 +102,8 @@ pub(crate) enum Failure {
     Unprocessed(hyper::Error),
     /// The connection broke, or what came back was no HTTP.
     Broken(hyper::Error),
+    /// What came back could be read in two ways: a length and chunks.
+    Ambiguous,
     /// The client did something wrong with its body.
     Client(Fault),
     /// The start of the body is gone, so that this attempt was not made.
@@ -109,6 +119,7 @@ impl fmt::Display for Failure {
                 Some(source) => write!(f, "{error}: {source}"),
                 None => error.fmt(f),
             },
+            Failure::Ambiguous => f.write_str("the answer has both a length and chunks"),
             Failure::Client(fault) => fault.fmt(f),
             Failure::Spent => f.write_str("the request body cannot be sent again"),
         }
@@ -163,6 +174,7 @@ async fn make_at(
         }
         let request = template.request(&upstream.upstream, at, attempt, connection.version());
         let lost = match connection.send(request, pool, &template.body).await {
+            Ok(head) if head.is_ambiguous() => return Err(Failure::Ambiguous),
             Ok(head) => return Ok(head),
             Err(lost) => lost,
         };
@@ -330,7 +342,7 @@ pub(crate) fn judge(
 ) -> Outcome {
     match result {
         Err(Failure::Unconnected(_) | Failure::Unprocessed(_)) => Outcome::Unsent,
-        Err(Failure::Broken(_)) => Outcome::Transient,
+        Err(Failure::Broken(_) | Failure::Ambiguous) => Outcome::Transient,
         Err(Failure::Client(_) | Failure::Spent) => Outcome::Ignored,
         Ok(head) => judge_head(upstream, dialect, &head.response),
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use outlast::fallback::Why;
@@ -43,10 +43,20 @@ pub(crate) async fn serve(client: Rc<Client>, request: Request<Incoming>) -> Res
     let local = client.worker.local();
     let mut exchange = Box::new(Exchange::new(client, local, &request));
     let dialect = Dialect::of(request.headers());
+    if request.method() == Method::OPTIONS && request.uri().path() == "*" {
+        return close(exchange, of_the_server());
+    }
     match prepare(&mut exchange, request, dialect) {
         Ok(prepared) => forward(exchange, prepared).await,
         Err(refusal) => refuse(exchange, &refusal, dialect),
     }
+}
+
+/// `OPTIONS *` asks about the server, which is this one (RFC 9110, 9.3.7).
+fn of_the_server() -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
 }
 
 /// A request that is ready to be forwarded.

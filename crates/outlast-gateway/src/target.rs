@@ -38,7 +38,7 @@ impl Target {
             return Err(Refusal::TargetTooLong);
         }
         if spelled == "*" {
-            return Err(Refusal::NotSupported("OPTIONS * is not supported"));
+            return Err(Refusal::Malformed("only OPTIONS asks for *"));
         }
         let (path, query) = match spelled.find('?') {
             Some(at) => spelled.split_at(at),

@@ -1,5 +1,11 @@
 //! The gateway with real clients and real upstreams, on real sockets.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests are drivers: they wait for conditions"
+)]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod admin;
 mod clients;
 mod fallbacks;
