@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -47,6 +48,12 @@ pub(crate) enum Command {
         /// One upstream; all, with the gateway, if left out
         upstream: Option<String>,
     },
+    /// See it work: a shop on a bad day, with and without Outlast, side by side
+    ///
+    /// Nothing has to be installed: five services, the gateway and their customers run in this
+    /// process, on free loopback ports. It ends with a table of promises, and fails if one is
+    /// broken. Example: outlast demo --for 30s
+    Demo(Demo),
     /// Print the JSON Schema of policy files, for editors
     ///
     /// Example: outlast schema > outlast.schema.json
@@ -103,6 +110,35 @@ pub(crate) struct Check {
     /// Fail on warnings, too
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// How long the day is, 10s to 10m
+    #[arg(long = "for", default_value = "60s", value_parser = length)]
+    pub(crate) length: Duration,
+    /// Leave the shop open afterwards
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// What the customers' comings and the services' times are drawn from
+    #[arg(long, default_value_t = 7)]
+    pub(crate) seed: u64,
+    /// Print the report as JSON, and nothing else
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// A line a second instead of tables, also in a terminal
+    #[arg(long)]
+    pub(crate) plain: bool,
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    let length = outlast_config::duration(text)?;
+    let (least, most) = (Duration::from_secs(10), Duration::from_secs(600));
+    if (least..=most).contains(&length) {
+        Ok(length)
+    } else {
+        Err("the day takes `10s` to `10m`".to_owned())
+    }
 }
 
 pub(crate) fn completions(shell: Shell) -> ExitCode {

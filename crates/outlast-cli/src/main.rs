@@ -4,6 +4,7 @@
 //! else to standard error, so that output can be piped.
 
 mod commands;
+mod demo;
 mod file;
 mod logs;
 mod serve;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve::run(&serve),
         Command::Check(check) => file::check(&check),
         Command::Explain { file, upstream } => file::explain(&file, upstream.as_deref()),
+        Command::Demo(demo) => demo::run(&demo),
         Command::Schema => file::schema(),
         Command::Init { file } => file::init(&file),
         Command::Completions { shell } => commands::completions(shell),

@@ -81,6 +81,14 @@ impl Loaded {
     }
 }
 
+/// Reads a duration as files write it: `250ms`, `1.5s`, `5m`, `1h`.
+///
+/// # Errors
+/// A sentence that says how to write one.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    value::duration(text)
+}
+
 /// Reads and checks a file. Paths in it are relative to its folder.
 ///
 /// # Errors

@@ -142,6 +142,24 @@ fn of_upstream(upstreams: &[Entry], at: usize, plan: &Plan, found: &mut Vec<Prob
             "hedge sooner than `timeout`",
         );
     }
+    let slow = view
+        .given_part("breaker", &sections::BREAKER)
+        .and_then(|breaker| {
+            let section = section_of(&sections::BREAKER, "slow");
+            breaker.given_part("slow", section)?.duration("after")
+        });
+    if let Some((delay, slow)) = hedge.duration("after").zip(slow)
+        && delay < slow
+    {
+        let message = format!(
+            "hedges after {delay:?} cut attempts before they are slow by the breaker's {slow:?}"
+        );
+        warn(
+            "hedge",
+            message,
+            "hedge after `breaker.slow.after`, or the breaker sees nothing slow",
+        );
+    }
     if let Some(window) = times.window
         && window < times.timeout * 2
     {

@@ -1,0 +1,37 @@
+//! The command itself, as people and scripts run it.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests are drivers: they wait for conditions"
+)]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod demo;
+mod files;
+mod serve;
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+fn outlast(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_outlast"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("OUTLAST_LOG")
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Waits until `holds`, for at most ten seconds.
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < end, "waited too long until {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,147 @@
+//! `outlast serve` as a process: signals, the file, the exit code.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command};
+
+use crate::wait_until;
+
+struct Served {
+    process: Child,
+    log: std::path::PathBuf,
+    address: SocketAddr,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+fn plan(address: SocketAddr, status: u16) -> String {
+    format!(
+        "gateway: {{ listen: {address}, admin: off, drain: 5s }}
+routes: {{ all: {{ match: /**, upstream: up }} }}
+upstreams:
+  up:
+    endpoints: http://{}
+    fallback: {{ static: {{ status: {status}, body: hello }} }}
+",
+        free()
+    )
+}
+
+fn serve(folder: &Path) -> Served {
+    let address = free();
+    std::fs::write(folder.join("outlast.yaml"), plan(address, 200)).unwrap();
+    let log = folder.join("log");
+    let process = Command::new(env!("CARGO_BIN_EXE_outlast"))
+        .args(["serve", "outlast.yaml", "--log", "json"])
+        .current_dir(folder)
+        .stderr(File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let served = Served {
+        process,
+        log,
+        address,
+    };
+    wait_until("it serves", || status(address) == Some(200));
+    served
+}
+
+fn status(address: SocketAddr) -> Option<u16> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.split(' ').nth(1)?.parse().ok()
+}
+
+impl Served {
+    fn signal(&self, signal: &str) {
+        let id = self.process.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+#[test]
+fn a_changed_file_is_taken_over_and_a_bad_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = serve(folder.path());
+    let file = folder.path().join("outlast.yaml");
+    std::fs::write(&file, plan(served.address, 201)).unwrap();
+    wait_until("the new plan holds", || status(served.address) == Some(201));
+    std::fs::write(&file, "gateway: { listn: x }").unwrap();
+    served.signal("-HUP");
+    wait_until("it says why", || {
+        served.log().contains("did you mean `listen`?")
+    });
+    assert_eq!(status(served.address), Some(201));
+    // As a ConfigMap changes: by renaming.
+    let next = folder.path().join("next");
+    std::fs::write(&next, plan(served.address, 203)).unwrap();
+    std::fs::rename(&next, &file).unwrap();
+    wait_until("the third plan holds", || {
+        status(served.address) == Some(203)
+    });
+    let log = served.log();
+    let lines = log
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let reloads = lines.filter(|line| {
+        line["message"]
+            .as_str()
+            .unwrap_or("")
+            .starts_with("reloaded")
+    });
+    assert_eq!(reloads.count(), 2, "{log}");
+}
+
+#[test]
+fn it_ends_when_it_is_told_to() {
+    for signal in ["-TERM", "-INT"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut served = serve(folder.path());
+        served.signal(signal);
+        let mut code = None;
+        wait_until("it has ended", || {
+            code = served.process.try_wait().unwrap();
+            code.is_some()
+        });
+        assert_eq!(code.unwrap().code(), Some(0), "{signal}: {}", served.log());
+    }
+}
+
+#[test]
+fn an_address_in_use_keeps_it_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = plan(taken.local_addr().unwrap(), 200);
+    std::fs::write(folder.path().join("outlast.yaml"), file).unwrap();
+    let output = crate::outlast(folder.path(), &["serve", "outlast.yaml"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(crate::text(&output.stderr).contains("could not listen on"));
+}
