@@ -3,6 +3,7 @@
 //! `cargo xtask test` is everything that must hold before a change lands, `cargo xtask tidy` the
 //! part of it that reads the tree instead of compiling it, `cargo xtask bench policies` measures.
 
+mod gateway;
 mod test;
 mod tidy;
 
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["tidy"] => tidy::run(),
         ["miri"] => miri(),
+        ["bench", "gateway"] => gateway::run(),
         ["bench", "policies"] => cargo(&["run", "--release", "-p", "outlast-bench"]),
         _ => {
             eprintln!("{USAGE}");
@@ -38,6 +40,8 @@ Usage: cargo xtask COMMAND
                   dependencies, tidiness
   tidy            the tree: ranks of crates, links, module docs, files that nobody reads
   miri            the machine's tests under Miri; needs a nightly with `miri` and `rust-src`
+  bench gateway   measure the gateway beside Envoy, HAProxy and nginx; writes
+                  bench/results/gateway.md
   bench policies  measure the policies beside their peers; writes bench/results/policies.md";
 
 /// The folder of the workspace.
