@@ -8,6 +8,7 @@ pub(crate) fn run() -> Result<(), String> {
     tidy::run()?;
     cargo(&["fmt", "--all", "--check"])?;
     lint()?;
+    python()?;
     cargo(&["test", "--workspace", "--all-features"])?;
     loom()?;
     examples()?;
@@ -38,6 +39,27 @@ fn lint() -> Result<(), String> {
         cargo(&[&one[..], &["--features", feature], &deny].concat())?;
     }
     Ok(())
+}
+
+/// The Python of the gateway's tests, with grpcio and a WebSocket library.
+fn python() -> Result<(), String> {
+    let folder = root().join("target/python");
+    let requirements = root().join("crates/outlast-gateway/tests/python/requirements.txt");
+    if folder.join("bin/python").exists() {
+        return Ok(());
+    }
+    let mut make = Command::new("python3");
+    run_it(make.args(["-m", "venv"]).arg(&folder))?;
+    let mut install = Command::new(folder.join("bin/pip"));
+    run_it(install.args(["install", "--quiet", "-r"]).arg(requirements))
+}
+
+fn run_it(command: &mut Command) -> Result<(), String> {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{command:?} ended with {status}")),
+        Err(error) => Err(format!("{command:?} could not be started: {error}")),
+    }
 }
 
 /// The lock-free pieces under every interleaving of two threads. It has a target folder of its

@@ -57,7 +57,11 @@ pub(crate) enum Command {
     /// Print the JSON Schema of policy files, for editors
     ///
     /// Example: outlast schema > outlast.schema.json
-    Schema,
+    Schema {
+        /// The reference of all keys for people instead, as Markdown
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Write a commented policy file to start from
     ///
     /// It does not overwrite a file. Example: outlast init

@@ -92,9 +92,13 @@ pub(crate) fn explain(file: &Path, upstream: Option<&str>) -> ExitCode {
     }
 }
 
-/// Prints the JSON Schema.
-pub(crate) fn schema() -> ExitCode {
-    print!("{}", outlast_config::schema());
+/// Prints the JSON Schema, or the reference.
+pub(crate) fn schema(markdown: bool) -> ExitCode {
+    if markdown {
+        print!("{}", outlast_config::reference());
+    } else {
+        print!("{}", outlast_config::schema());
+    }
     ExitCode::SUCCESS
 }
 

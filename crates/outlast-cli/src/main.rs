@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Command::Check(check) => file::check(&check),
         Command::Explain { file, upstream } => file::explain(&file, upstream.as_deref()),
         Command::Demo(demo) => demo::run(&demo),
-        Command::Schema => file::schema(),
+        Command::Schema { markdown } => file::schema(markdown),
         Command::Init { file } => file::init(&file),
         Command::Completions { shell } => commands::completions(shell),
         Command::Man => commands::man(),

@@ -26,6 +26,7 @@ pub mod plan;
 mod policies;
 mod problem;
 mod read;
+mod reference;
 mod request;
 mod schema;
 mod sections;
@@ -41,6 +42,7 @@ pub use crate::explain::UnknownUpstream;
 use crate::plan::Plan;
 pub use crate::problem::{Finding, Place, Problems, Severity};
 use crate::problem::{Problem, findings};
+pub use crate::reference::reference;
 pub use crate::schema::schema;
 use crate::yaml::Node;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use outlast_core::backoff::{Backoff, Jitter};
 use outlast_core::config::ConfigError;
+use outlast_core::ratio::Ratio;
 use outlast_core::upstream::Config;
 use outlast_core::window::Window;
 use outlast_core::{
@@ -69,7 +70,11 @@ pub(crate) fn policies(
         && problems.len() == before
         && let Err(error) = outlast_core::upstream::Upstream::new(config.clone(), 0)
     {
-        problems.push(refused(view, &error));
+        let refused = refused(view, &error);
+        // A value that did not fit has been reported already.
+        if problems.iter().all(|known| known.place != refused.place) {
+            problems.push(refused);
+        }
     }
     config
 }
@@ -186,6 +191,7 @@ fn backoff(view: View<'_>, key: &str) -> Backoff {
         return Backoff::constant(wait);
     }
     let part = view.part(key, &sections::BACKOFF);
+    let is_cooldown = key == "cooldown";
     let base = part.duration("base").unwrap_or(Duration::from_millis(50));
     let mut backoff = match part.text("kind") {
         Some("linear") => Backoff::linear(base),
@@ -194,6 +200,15 @@ fn backoff(view: View<'_>, key: &str) -> Backoff {
         Some("decorrelated") => Backoff::decorrelated(base),
         _ => Backoff::exponential(base),
     };
+    // A cooldown that full jitter shortens to nothing would be none.
+    if is_cooldown
+        && matches!(
+            part.text("kind"),
+            Some("exponential" | "linear" | "fibonacci")
+        )
+    {
+        backoff = backoff.jitter(Jitter::Proportional(Ratio::percent(20)));
+    }
     if let Some(factor) = part.text("factor").and_then(value::decimal) {
         backoff = backoff.factor(factor);
     }

@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use outlast::outcome::Outcome;
 use outlast::time::Time;
-use outlast::{Attempt, Clock, headers};
+use outlast::{Attempt, headers};
 use outlast_config::plan::Meaning;
 
 use crate::answer::grpc_code;
@@ -136,15 +136,9 @@ pub(crate) async fn make(
     attempt: Attempt,
 ) -> Result<Head, Failure> {
     let at = attempt.endpoint_index();
-    let began = Clock::Precise.now();
     let made = make_at(&upstream, at, worker, &template, &attempt).await;
     match &made {
-        Ok(_) => {
-            let took = Clock::Precise.now().since(began);
-            let metrics = &upstream.upstream.endpoints[at].metrics;
-            metrics.shard(worker).head.record(took);
-        }
-        Err(Failure::Client(_) | Failure::Spent) => {}
+        Ok(_) | Err(Failure::Client(_) | Failure::Spent) => {}
         Err(failure) => note(&upstream.upstream, at, failure),
     }
     made

@@ -6,6 +6,7 @@
 //! themselves (`X-Forwarded-*`, `Forwarded`, `X-Outlast-*`) is replaced unless the client is a
 //! trusted proxy. Maps are changed in place, after one pass over their names; nothing is copied.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -31,6 +32,8 @@ pub(crate) struct Origin {
     text: HeaderValue,
     tls: bool,
     trusted: bool,
+    /// What was last said in `Forwarded`, and of which host: a client hardly ever changes it.
+    forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
 }
 
 impl Origin {
@@ -40,9 +43,22 @@ impl Origin {
             address,
             text: HeaderValue::from_str(&text).expect("an address is a header value"),
             tls,
+            forwarded: RefCell::default(),
             trusted: trusted
                 .iter()
                 .any(|network| contains(network, address.ip())),
+        }
+    }
+
+    fn forwarded(&self, authority: &HeaderValue) -> HeaderValue {
+        let mut last = self.forwarded.borrow_mut();
+        match &*last {
+            Some((of, said)) if of == authority => said.clone(),
+            _ => {
+                let said = forwarded(self, authority);
+                *last = Some((authority.clone(), said.clone()));
+                said
+            }
         }
     }
 
@@ -97,7 +113,7 @@ pub(crate) fn request(
         headers.insert(&X_FORWARDED_PROTO, scheme(origin.tls));
         headers.insert(&X_FORWARDED_HOST, authority.clone());
     }
-    headers.append(&header::FORWARDED, forwarded(origin, authority));
+    headers.append(&header::FORWARDED, origin.forwarded(authority));
     headers.append(&header::VIA, via(parts.version));
     headers.insert(&X_TIER, HeaderValue::from_static(tier.name()));
     Ok(wishes)

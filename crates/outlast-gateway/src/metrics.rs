@@ -67,7 +67,7 @@ pub(crate) struct EndpointMetrics {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct EndpointShard {
-    /// From the start of an attempt to the head of its answer.
+    /// From the start of an attempt that answered to the head of its answer.
     pub(crate) head: Histogram,
     /// Connections made.
     pub(crate) connected: AtomicU64,

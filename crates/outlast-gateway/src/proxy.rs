@@ -319,6 +319,13 @@ fn pass(
         return refuse(exchange, &refusal, prepared.template.dialect);
     };
     prepared.template.body.stop_keeping();
+    if let Some((open, endpoint)) = opened.open.as_ref().zip(opened.endpoint) {
+        let upstream = &exchange.local().upstreams[made.upstream].upstream;
+        let shard = upstream.endpoints[endpoint]
+            .metrics
+            .shard(exchange.client().worker.index);
+        shard.head.record(open.took());
+    }
     let (mut parts, incoming) = head.response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         let response = Response::from_parts(parts, incoming);

@@ -8,7 +8,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use outlast_core::call::Open;
 use outlast_core::fallback::Why;
@@ -107,6 +107,11 @@ pub struct OpenAnswer {
 }
 
 impl OpenAnswer {
+    /// How long the attempt took until its answer began.
+    pub fn took(&self) -> Duration {
+        self.open.as_ref().map(Open::took).unwrap_or_default()
+    }
+
     /// The answer was read to its end, or broke off. Dropping it instead says nothing about the
     /// dependency: [`Outcome::Ignored`].
     pub fn record(mut self, outcome: Outcome) {

@@ -96,6 +96,11 @@ impl Open {
     pub fn endpoint(&self) -> usize {
         self.endpoint
     }
+
+    /// How long it took until the answer began.
+    pub fn took(&self) -> Duration {
+        self.took
+    }
 }
 
 impl Upstream {

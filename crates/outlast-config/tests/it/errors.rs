@@ -1,0 +1,130 @@
+//! Every way to be wrong has a place and a mend.
+
+use proptest::prelude::*;
+
+use crate::errors_of;
+
+#[test]
+fn all_errors_of_a_file_are_told_at_once() {
+    let text = include_str!("../golden/bad.yaml");
+    let told = errors_of(text);
+    let golden = include_str!("../golden/bad.txt");
+    assert_eq!(told.trim_end(), golden.trim_end(), "\n{told}");
+}
+
+#[test]
+fn each_error_names_its_place_and_its_mend() {
+    let check = |text: &str, place: &str, parts: &[&str]| {
+        let told = errors_of(text);
+        assert!(
+            told.contains(&format!("test.yaml:{place}\n")),
+            "{text}: {told}"
+        );
+        for part in parts {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    };
+    check("a: [", "2:1", &["not YAML"]);
+    check("gateway: {}\n---\nroutes: {}", "2:1", &["second document"]);
+    check(
+        "gateway: &a {}\nroutes: *a",
+        "1:10",
+        &["anchors and aliases"],
+    );
+    check("gateway: !x {}", "1:10", &[]);
+    check(
+        "gateway: {}\ngateway: {}",
+        "2:1",
+        &["given twice", "line 1"],
+    );
+    check("- 1", "1:1", &["a list does not fit here"]);
+    check(
+        "upstreams: { 'a b': { endpoints: http://h } }",
+        "1:14",
+        &["cannot be a name"],
+    );
+    check("upstreams: { a: {} }", "1:17", &["lacks `endpoints`"]);
+    check(
+        "upstreams: { a: { endpoints: http://u@h } }",
+        "1:30",
+        &["no user, query or fragment"],
+    );
+    check(
+        "routes: { r: { match: /**/a, upstream: a } }",
+        "1:23",
+        &["`**` stands at the end"],
+    );
+    check(
+        "gateway: { listen: [127.0.0.1:1, 127.0.0.1:1] }",
+        "1:34",
+        &["listened on twice"],
+    );
+    check(
+        "gateway: { limits: { idle_timeout: 1ms } }",
+        "1:36",
+        &["at least `500ms`"],
+    );
+    check("gateway: { deadline: 0s }", "1:22", &["or `none`"]);
+    check(
+        "upstreams: { a: { endpoints: { x: http://h, y: http://i }, failover: [x] } }",
+        "1:60",
+        &["leaves `y` out"],
+    );
+    check(
+        "upstreams: { a: { endpoints: http://h, fallback: { upstream: a } } }",
+        "1:14",
+        &["leads back to it"],
+    );
+    check(
+        "upstreams: { a: { endpoints: http://h, breaker: { cooldown: 48h } } }",
+        "1:61",
+        &["`breaker.cooldown` cannot work"],
+    );
+    check(
+        "upstreams: { a: { endpoints: http://h, fault: { delay: 1s, hang: true } } }",
+        "1:47",
+        &["exactly one of"],
+    );
+    check(
+        "upstreams: { a: { endpoints: https://h, tls: { key: k } } }",
+        "1:46",
+        &["a key its certificate"],
+    );
+    check(
+        "gateway: { admin: { address: '127.0.0.1:1', token: { file: a, env: B } } }",
+        "1:52",
+        &["either `file` or `env`"],
+    );
+}
+
+#[test]
+fn a_flood_of_errors_is_cut() {
+    let text: String = (0..80).map(|number| format!("x{number}: 1\n")).collect();
+    assert!(errors_of(&text).ends_with("80 errors, of which 30 are not shown"));
+}
+
+#[test]
+fn depth_and_size_are_bounded() {
+    assert!(errors_of(&"[".repeat(10_000)).contains("error"));
+    assert!(errors_of(&"a: {".repeat(100)).contains("error"));
+    assert!(errors_of(&"# \n".repeat(400_000)).contains("at most 1 MiB"));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,200}") {
+        let _ = outlast_config::parse("any.yaml", &text).map_err(|problems| problems.to_string());
+    }
+
+    #[test]
+    fn no_change_of_a_good_file_makes_it_panic(at in 0_usize..2000, with in "\\PC{0,3}", cut in 0_usize..5) {
+        let mut text: Vec<char> = outlast_config::STARTER.chars().collect();
+        let at = at.min(text.len());
+        let end = (at + cut).min(text.len());
+        text.splice(at..end, with.chars());
+        let text: String = text.into_iter().collect();
+        if let Ok(loaded) = outlast_config::parse("any.yaml", &text) {
+            loaded.explain(None).unwrap();
+        }
+    }
+}

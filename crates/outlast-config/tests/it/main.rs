@@ -1,0 +1,23 @@
+//! Policy files as people write them, good and bad.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod documents;
+mod errors;
+mod plans;
+mod warnings;
+
+/// All that is wrong with a text.
+fn errors_of(text: &str) -> String {
+    match outlast_config::parse("test.yaml", text) {
+        Ok(_) => panic!("it has no errors: {text}"),
+        Err(problems) => problems.to_string(),
+    }
+}
+
+fn plan(text: &str) -> outlast_config::plan::Plan {
+    match outlast_config::parse("test.yaml", text) {
+        Ok(loaded) => loaded.into_plan(),
+        Err(problems) => panic!("{problems}"),
+    }
+}
