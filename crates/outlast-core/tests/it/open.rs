@@ -18,7 +18,7 @@ fn ms(millis: u64) -> Time {
     Time::from_millis(millis)
 }
 
-fn attempt<'a>(call: &mut Call<&'a Upstream>, now: Time) -> (AttemptId, usize) {
+fn attempt(call: &mut Call<&Upstream>, now: Time) -> (AttemptId, usize) {
     match call.step(now) {
         Step::Attempt(attempt) => (attempt.id, attempt.endpoint),
         step => panic!("an attempt, not {step:?}"),
