@@ -20,6 +20,10 @@ pub(crate) struct Ending<T, E> {
     /// When a fallback has to be done.
     pub(crate) deadline: Time,
     /// How many attempts were made.
+    #[cfg_attr(
+        not(feature = "tokio"),
+        expect(dead_code, reason = "told by opened calls, which are async")
+    )]
     pub(crate) attempts: u32,
 }
 

@@ -252,6 +252,35 @@ mod tests {
     }
 
     #[test]
+    fn what_the_fuzz_target_is_seeded_with_is_a_time_or_nothing() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/headers");
+        for file in std::fs::read_dir(folder).unwrap() {
+            let value = std::fs::read(file.unwrap().path()).unwrap();
+            let value = HeaderValue::from_bytes(&value).unwrap();
+            let mut map = HeaderMap::new();
+            for name in [
+                &X_DEADLINE,
+                &X_DEADLINE_SENT,
+                &GRPC_TIMEOUT,
+                &header::RETRY_AFTER,
+            ] {
+                map.insert(name, value.clone());
+                let told = remaining(&map, wall(1_700_000_000), SKEW);
+                if let Some(told) = told.filter(|told| *told < Duration::from_secs(1 << 40)) {
+                    let mut again = HeaderMap::new();
+                    write_deadline(&mut again, told, wall(1_700_000_000));
+                    let read = remaining(&again, wall(0), SKEW).unwrap();
+                    assert!(
+                        told.abs_diff(read) < Duration::from_micros(1),
+                        "{told:?} {read:?}"
+                    );
+                }
+                retry_after(&map, wall(1_700_000_000));
+            }
+        }
+    }
+
+    #[test]
     fn retry_after_comes_in_two_forms() {
         let read = |text, own| retry_after(&headers(&[(&header::RETRY_AFTER, text)]), wall(own));
         assert_eq!(read("120", 0), Some(Duration::from_secs(120)));

@@ -110,6 +110,22 @@ fn depth_and_size_are_bounded() {
     assert!(errors_of(&"# \n".repeat(400_000)).contains("at most 1 MiB"));
 }
 
+#[test]
+fn what_the_fuzz_target_is_seeded_with_is_read_or_refused() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/config");
+    let mut count = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        match outlast_config::parse("seed.yaml", &text) {
+            Ok(loaded) => drop(loaded.explain(None).unwrap()),
+            Err(problems) => assert!(problems.to_string().contains("seed.yaml:"), "{text}"),
+        }
+        count += 1;
+    }
+    assert!(count > 5, "{count}");
+}
+
 proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "\\PC{0,200}") {

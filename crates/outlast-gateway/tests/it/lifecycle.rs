@@ -5,13 +5,9 @@ use std::time::Duration;
 use outlast_gateway::{Gateway, Options};
 
 use crate::support::{
-    Load, Upstream, curl, free_address, gateway, read, upstream_status, url, wait_until,
+    Load, Upstream, curl, free_address, gateway, read, resident_bytes, upstream_status, url,
+    wait_until,
 };
-
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
 
 #[test]
 fn a_thousand_reloads_fail_no_request_and_keep_state() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use outlast_gateway::Gateway;
 
-use crate::support::{Client, Upstream, curl, gateway, url, wait_until};
+use crate::support::{Client, Upstream, curl, gateway, resident_bytes, url, wait_until};
 
 fn tight(upstream: &Upstream) -> Gateway {
     gateway(
@@ -127,4 +127,55 @@ fn connections_beyond_the_limit_are_turned_away() {
     wait_until("there is room again", || {
         curl(&[&url(&gateway, "/")]).status == 200
     });
+}
+
+#[test]
+fn ten_thousand_idle_connections_cost_little_and_fail_nobody() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let upstream = Upstream::start();
+    let gateway = gateway(
+        "
+gateway: { listen: 127.0.0.1:0, admin: off, workers: 2 }
+routes: { all: { match: /**, upstream: up } }
+upstreams: { up: { endpoints: http://{} } }
+",
+        &[upstream.address],
+    );
+    // Both ends of all connections are in this process.
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(50_000).min(50_000);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(wanted),
+            maximum: limit.maximum,
+        },
+    )
+    .unwrap();
+    let count = 10_000.min((wanted as usize - 2_000) / 2);
+    let before = resident_bytes();
+    let mut idle = Vec::new();
+    for _ in 0..count {
+        let mut client = Client::new(&url(&gateway, "/"));
+        assert_eq!(client.ask(), 200);
+        idle.push(client);
+    }
+    assert_eq!(gateway.status().connections, count);
+    let each = resident_bytes().saturating_sub(before) / count;
+    assert!(
+        each < 100_000,
+        "{each} bytes for a connection, both ends and the upstream's notes"
+    );
+    let load = crate::support::Load::start(&url(&gateway, "/"), 20);
+    let served = upstream.seen().len();
+    wait_until("the active ones are served", || {
+        upstream.seen().len() > served + 2_000
+    });
+    let results = load.end();
+    assert!(results.iter().all(|(status, _)| *status == 200));
+    for client in idle.iter_mut().step_by(100) {
+        assert_eq!(client.ask(), 200, "an idle connection still serves");
+    }
+    drop(idle);
+    wait_until("all places are free", || gateway.status().connections == 0);
 }

@@ -8,6 +8,7 @@
 
 mod admin;
 mod clients;
+mod corpora;
 mod fallbacks;
 mod forwarding;
 mod lifecycle;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::support::{
-    Load, Upstream, curl, free_address, gateway, python_server, upstream_status, url, wait_until,
+    Load, Upstream, curl, free_address, gateway, nginx, python_server, upstream_status, url,
+    wait_until,
 };
 
 #[test]
@@ -222,4 +223,36 @@ upstreams: { up: { endpoints: http://{} } }
         (status.endpoints[0].successes, status.endpoints[0].transient),
         (10, 0)
     );
+}
+
+#[test]
+fn nginx_is_restarted_under_load_and_nobody_notices() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (free_address(), free_address());
+    let start = |address: std::net::SocketAddr| nginx(address, folder.path());
+    let (mut first, _second) = (start(a), start(b));
+    let gateway = gateway(
+        "
+gateway: { listen: 127.0.0.1:0, admin: off }
+routes: { all: { match: /**, upstream: up } }
+upstreams:
+  up:
+    endpoints: ['http://{}', 'http://{}']
+    retry: { attempts: 4, backoff: 10ms }
+    budget: { reserve: 1000 }
+    breaker: { consecutive: 3, cooldown: 200ms, successes: 1 }
+",
+        &[a, b],
+    );
+    let load = Load::start(&url(&gateway, "/"), 4);
+    let count = || upstream_status(&gateway, "up").endpoints[0].successes;
+    for _ in 0..3 {
+        let before = count();
+        wait_until("it serves", || count() > before + 200);
+        first.kill();
+        first = start(a);
+    }
+    let results = load.end();
+    let failed = results.iter().filter(|(status, _)| *status != 200).count();
+    assert_eq!(failed, 0, "of {}", results.len());
 }

@@ -39,6 +39,12 @@ gateway: { listen: 127.0.0.1:0, admin: 127.0.0.1:0, workers: 2, deadline: 5s }
 routes: { all: { match: /**, upstream: up } }
 ";
 
+/// The memory of this process.
+pub(crate) fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
 pub(crate) fn url(gateway: &Gateway, path: &str) -> String {
     format!("http://{}{path}", gateway.addresses()[0])
 }
@@ -339,6 +345,35 @@ pub(crate) fn python_server(address: SocketAddr, folder: &std::path::Path) -> Pr
         .expect("python3 is needed: apt-get install python3");
     let process = Process(child);
     wait_until("Python serves", || {
+        std::net::TcpStream::connect(address).is_ok()
+    });
+    process
+}
+
+/// nginx, answering everything with `ok`.
+pub(crate) fn nginx(address: SocketAddr, folder: &std::path::Path) -> Process {
+    let name = format!("nginx-{}", address.port());
+    let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {name}-temp;"))
+        .join(" ");
+    let text = format!(
+        "daemon off; master_process off; pid {name}.pid; error_log stderr error;
+events {{ }}
+http {{ access_log off; {temp} server {{ listen {address}; location / {{ return 200 ok; }} }} }}"
+    );
+    let file = folder.join(&name);
+    std::fs::write(&file, text).unwrap();
+    let child = Command::new("nginx")
+        .arg("-p")
+        .arg(folder)
+        .arg("-c")
+        .arg(&file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nginx is needed: apt-get install nginx-light");
+    let process = Process(child);
+    wait_until("nginx serves", || {
         std::net::TcpStream::connect(address).is_ok()
     });
     process
