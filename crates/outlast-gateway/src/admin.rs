@@ -19,7 +19,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use outlast::breaker::Manual;
 use outlast_config::plan::{Admin, Secret};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::attempt::wall;
@@ -137,22 +137,46 @@ fn same(given: &[u8], token: &[u8]) -> bool {
 
 async fn live() -> impl IntoResponse {
     let now = wall().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Json(json!({ "status": "alive", "timestamp": now.as_secs_f64() }))
+    Json(Live {
+        status: "alive",
+        timestamp: now.as_secs_f64(),
+    })
+}
+
+#[derive(Serialize)]
+struct Live {
+    status: &'static str,
+    timestamp: f64,
 }
 
 async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
     let serving = *state.phases.borrow() == Phase::Serving;
     let listeners = state.tables.borrow().listeners.len();
-    let checks = json!({
-        "listeners": format!("{listeners} open"),
-        "drain": if serving { "ok" } else { "draining" },
-    });
-    if serving {
-        Json(json!({ "status": "ready", "checks": checks })).into_response()
+    let readiness = Readiness {
+        status: if serving { "ready" } else { "not ready" },
+        checks: Checks {
+            listeners: format!("{listeners} open"),
+            drain: if serving { "ok" } else { "draining" },
+        },
+    };
+    let code = if serving {
+        StatusCode::OK
     } else {
-        let body = Json(json!({ "status": "not ready", "checks": checks }));
-        (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
-    }
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (code, Json(readiness)).into_response()
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    status: &'static str,
+    checks: Checks,
+}
+
+#[derive(Serialize)]
+struct Checks {
+    listeners: String,
+    drain: &'static str,
 }
 
 async fn startup() -> impl IntoResponse {

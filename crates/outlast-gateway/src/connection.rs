@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::Request;
@@ -145,15 +145,9 @@ async fn speak_http1<IO>(
         .serve_connection(io, service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let mut retired = false;
-    poll_fn(|cx| {
-        watched.wakes(cx.waker());
-        match watched.times.verdict() {
-            Verdict::Stuck => return Poll::Ready(()),
-            Verdict::Retire if !std::mem::replace(&mut retired, true) => {
-                connection.as_mut().graceful_shutdown();
-            }
-            Verdict::Alive | Verdict::Retire | Verdict::HeadTooSlow => {}
+    drive(watched, |cx, retire| {
+        if retire {
+            connection.as_mut().graceful_shutdown();
         }
         connection.as_mut().poll(cx).map(drop)
     })
@@ -185,17 +179,27 @@ async fn speak_http2<IO>(
         .max_local_error_reset_streams(LOCAL_RESETS)
         .serve_connection(io, service);
     let mut connection = pin!(connection);
+    drive(watched, |cx, retire| {
+        if retire {
+            connection.as_mut().graceful_shutdown();
+        }
+        connection.as_mut().poll(cx).map(drop)
+    })
+    .await;
+}
+
+/// Polls a connection to its end, or until the sweep says that it is stuck. `poll` is told when it
+/// is to retire.
+async fn drive(watched: &Watched, mut poll: impl FnMut(&mut Context<'_>, bool) -> Poll<()>) {
     let mut retired = false;
     poll_fn(|cx| {
         watched.wakes(cx.waker());
-        match watched.times.verdict() {
+        let retire = match watched.times.verdict() {
             Verdict::Stuck => return Poll::Ready(()),
-            Verdict::Retire if !std::mem::replace(&mut retired, true) => {
-                connection.as_mut().graceful_shutdown();
-            }
-            Verdict::Alive | Verdict::Retire | Verdict::HeadTooSlow => {}
-        }
-        connection.as_mut().poll(cx).map(drop)
+            Verdict::Retire => !std::mem::replace(&mut retired, true),
+            Verdict::Alive | Verdict::HeadTooSlow => false,
+        };
+        poll(cx, retire)
     })
     .await;
 }
