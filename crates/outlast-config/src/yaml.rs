@@ -133,25 +133,18 @@ impl<'a> Reader<'a, '_> {
         }
         let value = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                refuse_anchor(anchor, place)?;
-                if tag.is_some() {
-                    return Err(Problem::new(
-                        place,
-                        "tags are not used here",
-                        "leave the `!...` out",
-                    ));
-                }
+                refuse(anchor, tag.is_some(), place)?;
                 scalar(text, style)
             }
-            Event::SequenceStart(anchor, _) => {
-                refuse_anchor(anchor, place)?;
+            Event::SequenceStart(anchor, tag) => {
+                refuse(anchor, tag.is_some(), place)?;
                 Value::List(self.list(depth)?)
             }
-            Event::MappingStart(anchor, _) => {
-                refuse_anchor(anchor, place)?;
+            Event::MappingStart(anchor, tag) => {
+                refuse(anchor, tag.is_some(), place)?;
                 Value::Map(self.map(depth)?)
             }
-            Event::Alias(_) => return refuse_anchor(1, place).map(|()| unreachable!("refused")),
+            Event::Alias(_) => return Err(anchored(place)),
             _ => return Err(unexpected(place)),
         };
         Ok(Node { place, value })
@@ -246,13 +239,22 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value {
     }
 }
 
-fn refuse_anchor(anchor: usize, place: Place) -> Result<(), Problem> {
-    if anchor == 0 {
-        return Ok(());
+/// Refuses what a node is decorated with.
+fn refuse(anchor: usize, has_tag: bool, place: Place) -> Result<(), Problem> {
+    if anchor != 0 {
+        return Err(anchored(place));
     }
+    if has_tag {
+        let message = "tags (`!name`) are not used here";
+        return Err(Problem::new(place, message, "leave it out"));
+    }
+    Ok(())
+}
+
+fn anchored(place: Place) -> Problem {
     let message = "anchors and aliases (`&name`, `*name`) are not used here";
     let mend = "write it out; a pattern such as `*.shop.test` needs quotes";
-    Err(Problem::new(place, message, mend))
+    Problem::new(place, message, mend)
 }
 
 fn unexpected(place: Place) -> Problem {

@@ -31,7 +31,7 @@ fn each_error_names_its_place_and_its_mend() {
         "1:10",
         &["anchors and aliases"],
     );
-    check("gateway: !x {}", "1:10", &[]);
+    check("gateway: !x {}", "1:10", &["tags"]);
     check(
         "gateway: {}\ngateway: {}",
         "2:1",
