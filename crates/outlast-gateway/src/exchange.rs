@@ -14,6 +14,7 @@ use outlast::time::Time;
 
 use crate::answer::Cut;
 use crate::connection::Client;
+use crate::replay::Source;
 use crate::worker::Local;
 
 /// A request that is being answered.
@@ -29,6 +30,7 @@ pub(crate) struct Exchange {
     endpoint: Option<Rc<str>>,
     reason: Option<&'static str>,
     path: Option<PathAndQuery>,
+    body: Option<Source>,
     is_http2: bool,
     complete: bool,
 }
@@ -47,6 +49,7 @@ impl Exchange {
             endpoint: None,
             reason: None,
             path: request.uri().path_and_query().cloned(),
+            body: None,
             is_http2: request.version() == Version::HTTP_2,
             complete: false,
         }
@@ -68,6 +71,16 @@ impl Exchange {
     /// It takes this route.
     pub(crate) fn routed(&mut self, route: usize) {
         self.route = Some(route);
+    }
+
+    /// Its request has this body.
+    pub(crate) fn sends(&mut self, body: &Source) {
+        self.body = Some(body.clone());
+    }
+
+    /// The body, if nobody has read it to its end.
+    pub(crate) fn unread(&self) -> Option<Source> {
+        self.body.clone().filter(|body| !body.has_ended())
     }
 
     /// Its calls made so many attempts, and this endpoint answered.

@@ -44,11 +44,11 @@ pub(crate) async fn serve(client: Rc<Client>, request: Request<Incoming>) -> Res
     let mut exchange = Box::new(Exchange::new(client, local, &request));
     let dialect = Dialect::of(request.headers());
     if request.method() == Method::OPTIONS && request.uri().path() == "*" {
-        return close(exchange, of_the_server());
+        return close(exchange, of_the_server()).await;
     }
     match prepare(&mut exchange, request, dialect) {
         Ok(prepared) => forward(exchange, prepared).await,
-        Err(refusal) => refuse(exchange, &refusal, dialect),
+        Err(refusal) => refuse(exchange, &refusal, dialect).await,
     }
 }
 
@@ -82,6 +82,8 @@ fn prepare(
     let upgrades = request.headers().contains_key(header::UPGRADE);
     let on_upgrade = upgrades.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
+    let body = Source::new(body, &exchange.client().times);
+    exchange.sends(&body);
     let target = Target::read(&parts, limits.uri_bytes)?;
     let at = table.route(&parts.method, &target.host, target.path(), &parts.headers);
     let at = at.ok_or(Refusal::NoRoute)?;
@@ -106,7 +108,7 @@ fn prepare(
         replay: upstream.plan.replay_bytes,
         whole: limits.body_bytes,
     };
-    let body = Source::new(body, bounds, &exchange.client().times);
+    body.bound(bounds);
     if body.is_too_large() {
         return Err(Refusal::BodyTooLarge);
     }
@@ -207,11 +209,11 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
                 opened,
                 upstream: at,
             };
-            return pass(exchange, &mut prepared, made, !failed.is_empty());
+            return pass(exchange, &mut prepared, made, !failed.is_empty()).await;
         };
         let entry = &local.table.upstreams[at];
         if let Some(answer) = stale(&mut exchange, &prepared, &entry.upstream, why) {
-            return close(exchange, answer);
+            return close(exchange, answer).await;
         }
         let next = entry.instead.filter(|_| {
             may_go_elsewhere(&prepared, &opened) && entry.upstream.policies.falls_back(why)
@@ -228,12 +230,12 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
     }
     for made in &failed {
         if let Some(answer) = fixed(&mut exchange, made) {
-            return close(exchange, answer);
+            return close(exchange, answer).await;
         }
     }
     // What went wrong first is what the client should hear.
     let first = failed.swap_remove(0);
-    fail(exchange, &mut prepared, first)
+    fail(exchange, &mut prepared, first).await
 }
 
 /// Calls an upstream through its policies.
@@ -307,7 +309,7 @@ fn fixed(exchange: &mut Exchange, made: &Made) -> Option<Response<Body>> {
 }
 
 /// Passes an answer on.
-fn pass(
+async fn pass(
     mut exchange: Box<Exchange>,
     prepared: &mut Prepared,
     made: Made,
@@ -316,7 +318,7 @@ fn pass(
     let opened = made.opened;
     let Ok(head) = opened.result else {
         let refusal = no_answer(&exchange, made.upstream);
-        return refuse(exchange, &refusal, prepared.template.dialect);
+        return refuse(exchange, &refusal, prepared.template.dialect).await;
     };
     prepared.template.body.stop_keeping();
     if let Some((open, endpoint)) = opened.open.as_ref().zip(opened.endpoint) {
@@ -329,7 +331,7 @@ fn pass(
     let (mut parts, incoming) = head.response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         let response = Response::from_parts(parts, incoming);
-        return switch(exchange, prepared, response, opened.open, made.upstream);
+        return switch(exchange, prepared, response, opened.open, made.upstream).await;
     }
     let local = Rc::clone(exchange.local());
     let upstream = &local.table.upstreams[made.upstream].upstream;
@@ -370,7 +372,7 @@ fn pass(
 }
 
 /// Both ends change their protocol.
-fn switch(
+async fn switch(
     mut exchange: Box<Exchange>,
     prepared: &mut Prepared,
     mut response: Response<Incoming>,
@@ -380,7 +382,7 @@ fn switch(
     let Some(client) = prepared.on_upgrade.take() else {
         // It changed the protocol without being asked.
         let refusal = no_answer(&exchange, upstream);
-        return refuse(exchange, &refusal, prepared.template.dialect);
+        return refuse(exchange, &refusal, prepared.template.dialect).await;
     };
     let upgraded = hyper::upgrade::on(&mut response);
     let mut parts = response.into_parts().0;
@@ -402,9 +404,9 @@ fn switch(
 }
 
 /// Tells the client why there is no good answer; a bad one of the upstream's own is passed on.
-fn fail(exchange: Box<Exchange>, prepared: &mut Prepared, made: Made) -> Response<Body> {
+async fn fail(exchange: Box<Exchange>, prepared: &mut Prepared, made: Made) -> Response<Body> {
     let error = match made.opened.result {
-        Ok(_) => return pass(exchange, prepared, made, false),
+        Ok(_) => return pass(exchange, prepared, made, false).await,
         Err(error) => error,
     };
     let local = Rc::clone(exchange.local());
@@ -425,7 +427,7 @@ fn fail(exchange: Box<Exchange>, prepared: &mut Prepared, made: Made) -> Respons
             retry_after: error.retry_after(),
         },
     };
-    refuse(exchange, &refusal, prepared.template.dialect)
+    refuse(exchange, &refusal, prepared.template.dialect).await
 }
 
 fn no_answer(exchange: &Exchange, upstream: usize) -> Refusal {
@@ -436,13 +438,20 @@ fn no_answer(exchange: &Exchange, upstream: usize) -> Refusal {
     }
 }
 
-fn refuse(mut exchange: Box<Exchange>, refusal: &Refusal, dialect: Dialect) -> Response<Body> {
+async fn refuse(
+    mut exchange: Box<Exchange>,
+    refusal: &Refusal,
+    dialect: Dialect,
+) -> Response<Body> {
     exchange.because(refusal.reason());
-    close(exchange, refusal.answer(dialect))
+    close(exchange, refusal.answer(dialect)).await
 }
 
 /// Sends an answer of the gateway's own.
-fn close(mut exchange: Box<Exchange>, answer: Response<Body>) -> Response<Body> {
+async fn close(mut exchange: Box<Exchange>, answer: Response<Body>) -> Response<Body> {
+    if let Some(body) = exchange.unread() {
+        body.discard().await;
+    }
     let (mut parts, body) = answer.into_parts();
     exchange.answered(&mut parts);
     Response::from_parts(parts, body.ending(exchange))

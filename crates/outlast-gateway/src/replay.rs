@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -75,27 +76,59 @@ impl fmt::Display for Fault {
 impl Error for Fault {}
 
 impl Source {
-    pub(crate) fn new(incoming: Incoming, bounds: Bounds, times: &Arc<Times>) -> Source {
+    /// A body that is not kept until [`Source::bound`] says so.
+    pub(crate) fn new(incoming: Incoming, times: &Arc<Times>) -> Source {
         if incoming.is_end_stream() {
             return Source(None);
         }
-        let hint = incoming.size_hint();
-        let fits = hint.lower() <= bounds.replay as u64;
         Source(Some(Rc::new(RefCell::new(State {
+            hint: incoming.size_hint(),
             incoming,
             kept: Vec::new(),
             size: 0,
-            keeps: fits,
+            keeps: false,
             ended: false,
             trailers: None,
             fault: None,
-            bounds,
-            hint,
+            bounds: Bounds {
+                replay: 0,
+                whole: None,
+            },
             wakers: Vec::new(),
             awaited: false,
             times: Arc::clone(times),
-            spent: Arc::new(AtomicBool::new(!fits)),
+            spent: Arc::new(AtomicBool::new(true)),
         }))))
+    }
+
+    /// How much of it may be kept, and how much there may be, before any of it is read.
+    pub(crate) fn bound(&self, bounds: Bounds) {
+        if let Some(state) = &self.0 {
+            let mut state = state.borrow_mut();
+            state.keeps = state.hint.lower() <= bounds.replay as u64;
+            state.spent.store(!state.keeps, Ordering::Relaxed);
+            state.bounds = bounds;
+        }
+    }
+
+    /// Reads what still comes, for an answer that does not need it: a client that is still sending
+    /// might not see an answer that ends its stream. It is given little time.
+    pub(crate) async fn discard(&self) {
+        let Some(state) = &self.0 else {
+            return;
+        };
+        let pull = std::future::poll_fn(|cx| {
+            let mut state = state.borrow_mut();
+            state.stop_keeping();
+            while !state.ended && state.fault.is_none() && state.size < MOST_DISCARDED {
+                if state.pull(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+            Poll::Ready(())
+        });
+        // Whoever sends slower than this is answered all the same.
+        let _ = tokio::time::timeout(DISCARDING, pull).await;
     }
 
     /// A copy from the start, for one attempt.
@@ -226,6 +259,11 @@ impl Drop for State {
         self.awaits(false);
     }
 }
+
+/// Beyond this, a client's connection is rather lost than read to the end.
+const MOST_DISCARDED: u64 = 64 * 1024;
+/// Long enough for what is on its way already.
+const DISCARDING: Duration = Duration::from_millis(100);
 
 /// The body of one attempt.
 #[derive(Debug)]
