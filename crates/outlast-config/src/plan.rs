@@ -154,6 +154,8 @@ pub struct Route {
     pub make_idempotency_key: bool,
     /// Whether it passes protocol upgrades (WebSocket). Default no.
     pub upgrade: bool,
+    /// Whether a request goes on, until its deadline, although its client has gone. Default no.
+    pub shield: bool,
 }
 
 /// Which requests take a route. All that is given must hold.

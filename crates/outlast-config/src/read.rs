@@ -287,8 +287,23 @@ impl Reader<'_, '_> {
             },
             make_idempotency_key: view.text("idempotency_key") == Some("make"),
             upgrade: view.truth("upgrade") == Some(true),
+            shield: self.shield(view, deadline),
         })
     }
+    /// What nobody waits for any more needs an end.
+    fn shield(&mut self, view: View<'_>, deadline: Option<Duration>) -> bool {
+        let shield = view.truth("shield") == Some(true);
+        if shield && deadline.is_none() {
+            let mend = "give the route a `deadline`";
+            self.problem(
+                view.place_of("shield"),
+                "a shielded request needs an end",
+                mend,
+            );
+        }
+        shield
+    }
+
     fn refuse_zero(&mut self, view: View<'_>, key: &str) {
         if view.duration(key) == Some(Duration::ZERO) {
             self.problem(

@@ -94,6 +94,12 @@ pub(crate) static ROUTE: Section = Section {
             Is("false"),
             "whether protocol upgrades (WebSocket) pass",
         ),
+        key(
+            "shield",
+            Kind::Truth,
+            Is("false"),
+            "whether a request goes on, until its deadline, although its client has gone",
+        ),
     ],
 };
 

@@ -47,9 +47,20 @@ pub(crate) async fn serve(client: Rc<Client>, request: Request<Incoming>) -> Res
         return close(exchange, of_the_server()).await;
     }
     match prepare(&mut exchange, request, dialect) {
+        Ok(prepared) if prepared.shield => shielded(exchange, prepared).await,
         Ok(prepared) => forward(exchange, prepared).await,
         Err(refusal) => refuse(exchange, &refusal, dialect).await,
     }
+}
+
+/// Forwards on a task of its own, which goes on when the client's connection ends. The deadline
+/// bounds it.
+async fn shielded(exchange: Box<Exchange>, prepared: Prepared) -> Response<Body> {
+    let (upstream, dialect) = (prepared.upstream, prepared.template.dialect);
+    let refusal = no_answer(&exchange, upstream);
+    let forwarded = tokio::task::spawn_local(forward(exchange, prepared));
+    // It is never aborted, so only a panic leaves nothing.
+    forwarded.await.unwrap_or_else(|_| refusal.answer(dialect))
 }
 
 /// `OPTIONS *` asks about the server, which is this one (RFC 9110, 9.3.7).
@@ -68,6 +79,8 @@ struct Prepared {
     /// Whether that is the client's own, and not the route's.
     deadline_is_clients: bool,
     on_upgrade: Option<OnUpgrade>,
+    /// Whether it goes on although its client has gone.
+    shield: bool,
     /// What a stale answer is found by.
     stale_key: Option<Arc<str>>,
 }
@@ -122,6 +135,7 @@ fn prepare(
         deadline,
         deadline_is_clients,
         on_upgrade,
+        shield: route.plan.shield,
         stale_key,
     })
 }

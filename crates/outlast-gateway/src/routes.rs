@@ -136,6 +136,7 @@ mod tests {
             repeat: Repeat::Safe,
             make_idempotency_key: false,
             upgrade: false,
+            shield: false,
         })
         .unwrap()
     }

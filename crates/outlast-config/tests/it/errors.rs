@@ -91,6 +91,11 @@ fn each_error_names_its_place_and_its_mend() {
         &["a key its certificate"],
     );
     check(
+        "routes: { r: { match: /, upstream: a, deadline: none, shield: true } }\nupstreams: { a: { endpoints: http://h } }",
+        "1:55",
+        &["a shielded request needs an end"],
+    );
+    check(
         "gateway: { admin: { address: '127.0.0.1:1', token: { file: a, env: B } } }",
         "1:52",
         &["either `file` or `env`"],

@@ -256,3 +256,29 @@ upstreams:
     let failed = results.iter().filter(|(status, _)| *status != 200).count();
     assert_eq!(failed, 0, "of {}", results.len());
 }
+
+#[test]
+fn a_shielded_request_goes_on_without_its_client() {
+    let upstream = Upstream::start();
+    upstream.hangs(true);
+    let gateway = gateway(
+        "
+gateway: { listen: 127.0.0.1:0, admin: off }
+routes: { all: { match: /**, upstream: up, shield: true, deadline: 1s } }
+upstreams: { up: { endpoints: http://{}, bulkhead: 5 } }
+",
+        &[upstream.address],
+    );
+    let mut client = std::process::Command::new("curl")
+        .args(["--silent", "-d", "x", &url(&gateway, "/")])
+        .spawn()
+        .unwrap();
+    let active = || upstream_status(&gateway, "up").bulkhead.unwrap().active;
+    wait_until("the seat is taken", || active() == 1);
+    client.kill().unwrap();
+    client.wait().unwrap();
+    wait_until("the client is gone", || gateway.status().connections == 0);
+    assert_eq!((active(), upstream.cancelled()), (1, 0), "the work goes on");
+    wait_until("the deadline ends it", || active() == 0);
+    assert_eq!(curl(&["-d", "x", &url(&gateway, "/")]).status, 504);
+}
