@@ -18,7 +18,6 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use outlast::fallback::Why;
 use outlast::outcome::Outcome;
 use outlast::time::Time;
@@ -30,13 +29,14 @@ use crate::answer::{Answer, Body, grpc_code};
 use crate::attempt::{self, Failure, Head, Template, wall};
 use crate::connection::Client;
 use crate::exchange::Exchange;
+use crate::forward;
 use crate::refusal::{Dialect, Refusal};
 use crate::replay::{Bounds, Fault, Source};
 use crate::routes;
 use crate::stale::Stale;
 use crate::table::{Counts, Upstream};
 use crate::target::Target;
-use crate::{forward, tunnel};
+use crate::tunnel::Tunnel;
 
 /// Answers a request.
 pub(crate) async fn serve(client: Rc<Client>, request: Request<Incoming>) -> Response<Body> {
@@ -78,7 +78,8 @@ struct Prepared {
     deadline: Time,
     /// Whether that is the client's own, and not the route's.
     deadline_is_clients: bool,
-    on_upgrade: Option<OnUpgrade>,
+    /// Whether client and route agree that its protocol may change.
+    may_switch: bool,
     /// Whether it goes on although its client has gone.
     shield: bool,
     /// What a stale answer is found by.
@@ -87,13 +88,11 @@ struct Prepared {
 
 fn prepare(
     exchange: &mut Exchange,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     dialect: Dialect,
 ) -> Result<Prepared, Refusal> {
     let local = Rc::clone(exchange.local());
     let (table, limits) = (&local.table, &local.table.gateway.limits);
-    let upgrades = request.headers().contains_key(header::UPGRADE);
-    let on_upgrade = upgrades.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
     let body = Source::new(body, &exchange.client().times);
     exchange.sends(&body);
@@ -111,8 +110,8 @@ fn prepare(
         route.plan.tier,
         limits.underscores,
     )?;
-    let on_upgrade = on_upgrade.filter(|_| wishes.upgrade && route.plan.upgrade);
-    if wishes.upgrade && on_upgrade.is_none() {
+    let may_switch = wishes.upgrade && route.plan.upgrade;
+    if wishes.upgrade && !may_switch {
         parts.headers.remove(header::UPGRADE);
         parts.headers.remove(header::CONNECTION);
     }
@@ -134,7 +133,7 @@ fn prepare(
         upstream: route.plan.upstream,
         deadline,
         deadline_is_clients,
-        on_upgrade,
+        may_switch,
         shield: route.plan.shield,
         stale_key,
     })
@@ -205,7 +204,7 @@ struct Made {
     upstream: usize,
 }
 
-async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Response<Body> {
+async fn forward(mut exchange: Box<Exchange>, prepared: Prepared) -> Response<Body> {
     let local = Rc::clone(exchange.local());
     let mut failed: Vec<Made> = Vec::new();
     let mut at = prepared.upstream;
@@ -223,7 +222,7 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
                 opened,
                 upstream: at,
             };
-            return pass(exchange, &mut prepared, made, !failed.is_empty()).await;
+            return pass(exchange, &prepared, made, !failed.is_empty()).await;
         };
         let entry = &local.table.upstreams[at];
         if let Some(answer) = stale(&mut exchange, &prepared, &entry.upstream, why) {
@@ -249,7 +248,7 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
     }
     // What went wrong first is what the client should hear.
     let first = failed.swap_remove(0);
-    fail(exchange, &mut prepared, first).await
+    fail(exchange, &prepared, first).await
 }
 
 /// Calls an upstream through its policies.
@@ -325,7 +324,7 @@ fn fixed(exchange: &mut Exchange, made: &Made) -> Option<Response<Body>> {
 /// Passes an answer on.
 async fn pass(
     mut exchange: Box<Exchange>,
-    prepared: &mut Prepared,
+    prepared: &Prepared,
     made: Made,
     elsewhere: bool,
 ) -> Response<Body> {
@@ -388,16 +387,16 @@ async fn pass(
 /// Both ends change their protocol.
 async fn switch(
     mut exchange: Box<Exchange>,
-    prepared: &mut Prepared,
+    prepared: &Prepared,
     mut response: Response<Incoming>,
     open: Option<OpenAnswer>,
     upstream: usize,
 ) -> Response<Body> {
-    let Some(client) = prepared.on_upgrade.take() else {
+    if !prepared.may_switch {
         // It changed the protocol without being asked.
         let refusal = no_answer(&exchange, upstream);
         return refuse(exchange, &refusal, prepared.template.dialect).await;
-    };
+    }
     let upgraded = hyper::upgrade::on(&mut response);
     let mut parts = response.into_parts().0;
     let protocol = parts.headers.remove(header::UPGRADE);
@@ -413,12 +412,17 @@ async fn switch(
     }
     let idle = exchange.local().table.gateway.limits.upgrade_idle_timeout;
     exchange.upgraded();
-    tunnel::open(client, upgraded, idle, exchange);
+    let client = Rc::clone(exchange.client());
+    client.switches(Tunnel {
+        upstream: upgraded,
+        idle,
+        exchange,
+    });
     Response::from_parts(parts, Body::Empty)
 }
 
 /// Tells the client why there is no good answer; a bad one of the upstream's own is passed on.
-async fn fail(exchange: Box<Exchange>, prepared: &mut Prepared, made: Made) -> Response<Body> {
+async fn fail(exchange: Box<Exchange>, prepared: &Prepared, made: Made) -> Response<Body> {
     let error = match made.opened.result {
         Ok(_) => return pass(exchange, prepared, made, false).await,
         Err(error) => error,

@@ -37,6 +37,7 @@ pub(crate) struct Times {
     requests: AtomicU32,
     awaiting_body: AtomicU32,
     is_http1: AtomicBool,
+    rests: AtomicBool,
     verdict: AtomicU8,
 }
 
@@ -64,6 +65,7 @@ impl Times {
             requests: AtomicU32::new(0),
             awaiting_body: AtomicU32::new(0),
             is_http1: AtomicBool::new(true),
+            rests: AtomicBool::new(false),
             verdict: AtomicU8::new(0),
         }
     }
@@ -92,13 +94,22 @@ impl Times {
         self.read.store(self.now(), Ordering::Relaxed);
     }
 
-    /// Judges its silence.
-    pub(crate) fn sweep(&self, limits: &Limits) -> Verdict {
+    /// Judges its silence; whether whoever drives it should know.
+    pub(crate) fn sweep(&self, limits: &Limits) -> bool {
+        let silence = self.silence(limits);
+        if silence != Verdict::Alive {
+            self.judge(silence);
+        }
+        self.verdict() != Verdict::Alive || self.may_rest()
+    }
+
+    /// What its silence deserves.
+    fn silence(&self, limits: &Limits) -> Verdict {
         let now = self.now();
         let since = |then: u32| TICK * now.saturating_sub(then);
         let read = |cell: &AtomicU32| cell.load(Ordering::Relaxed);
         let (blocked, head) = (read(&self.blocked), read(&self.head));
-        let found = if blocked > 0 && since(blocked) > limits.body_timeout {
+        if blocked > 0 && since(blocked) > limits.body_timeout {
             Verdict::Stuck
         } else if read(&self.requests) > 0 {
             let waits = read(&self.awaiting_body) > 0;
@@ -117,11 +128,7 @@ impl Times {
             Verdict::Retire
         } else {
             Verdict::Alive
-        };
-        if found != Verdict::Alive {
-            self.judge(found);
         }
-        found
     }
 
     /// Whether a gateway that drains may end the connection now: HTTP/2 says goodbye, and
@@ -129,6 +136,24 @@ impl Times {
     pub(crate) fn may_retire(&self) -> bool {
         let quiet = self.now().saturating_sub(self.read.load(Ordering::Relaxed));
         !self.is_http1.load(Ordering::Relaxed) || quiet >= FAREWELL_TICKS
+    }
+
+    /// Whether it has been quiet for so long that it had better give its buffers back. HTTP/2 has
+    /// none that could be found again.
+    pub(crate) fn may_rest(&self) -> bool {
+        let is_zero = |cell: &AtomicU32| cell.load(Ordering::Relaxed) == 0;
+        let quiet = self.now().saturating_sub(self.read.load(Ordering::Relaxed));
+        quiet > REST_TICKS
+            && self.is_http1.load(Ordering::Relaxed)
+            && !self.rests.load(Ordering::Relaxed)
+            && [&self.requests, &self.head, &self.blocked]
+                .into_iter()
+                .all(is_zero)
+    }
+
+    /// It has given them back, or has new ones.
+    pub(crate) fn rests(&self, rests: bool) {
+        self.rests.store(rests, Ordering::Relaxed);
     }
 
     pub(crate) fn judge(&self, verdict: Verdict) {
@@ -260,6 +285,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Timed<IO> {
 
 /// A second.
 const FAREWELL_TICKS: u32 = 4;
+/// A second: a client that asks more often than that gains nothing by new buffers.
+const REST_TICKS: u32 = 4;
 const TOO_SLOW: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
@@ -288,7 +315,8 @@ mod tests {
                 }
             }
         }
-        assert_eq!(times.sweep(&limits()), expected, "{script:?}");
+        times.sweep(&limits());
+        assert_eq!(times.verdict(), expected, "{script:?}");
     }
 
     #[test]

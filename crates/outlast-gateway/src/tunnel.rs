@@ -12,44 +12,49 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use outlast::Clock;
 use outlast::time::Time;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
 use crate::exchange::Exchange;
-use crate::guard::Guarded;
-use crate::times::Timed;
 
-/// Copies between both ends once both have been upgraded; the exchange is over when the tunnel is.
-pub(crate) fn open(
-    client: OnUpgrade,
-    upstream: OnUpgrade,
-    idle: Duration,
-    mut exchange: Box<Exchange>,
-) {
-    tokio::task::spawn_local(async move {
-        let (client, upstream) = match tokio::join!(client, upstream) {
-            (Ok(client), Ok(upstream)) => (client, upstream),
-            (Err(error), _) | (_, Err(error)) => {
+/// A tunnel whose client has yet to be told that it may speak another protocol.
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    pub(crate) upstream: OnUpgrade,
+    /// How long it may be silent.
+    pub(crate) idle: Duration,
+    /// Over when the tunnel is.
+    pub(crate) exchange: Box<Exchange>,
+}
+
+impl Tunnel {
+    /// Copies between both ends. `client` is the bare stream: what it sends now is not HTTP, and
+    /// nothing for a guard; `first` has been read from it already.
+    pub(crate) async fn run<IO>(self, client: IO, first: Bytes)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut exchange = self.exchange;
+        let upstream = match self.upstream.await {
+            Ok(upstream) => TokioIo::new(upstream),
+            Err(error) => {
                 tracing::debug!(%error, "an upgrade was not completed");
                 return;
             }
         };
         let moved = Rc::new(Cell::new(Clock::Coarse.now()));
-        let mut client = Noted::new(bare(client), &moved);
-        let upstream: Box<dyn Stream> = Box::new(TokioIo::new(upstream));
-        let mut upstream = Noted::new((Bytes::new(), upstream), &moved);
+        let mut client = Noted::new(client, first, &moved);
+        let mut upstream = Noted::new(upstream, Bytes::new(), &moved);
         let mut copied = pin!(copy_bidirectional(&mut client, &mut upstream));
         loop {
-            let quiet_at = moved.get() + idle;
+            let quiet_at = moved.get() + self.idle;
             let wait = quiet_at.since(Clock::Coarse.now()).max(GRAIN);
             match tokio::time::timeout(wait, copied.as_mut()).await {
                 Ok(_) => break,
-                Err(_) if Clock::Coarse.now() < moved.get() + idle => {}
+                Err(_) if Clock::Coarse.now() < moved.get() + self.idle => {}
                 Err(_) => {
                     exchange.because("idle");
                     break;
@@ -57,46 +62,19 @@ pub(crate) fn open(
             }
         }
         exchange.complete();
-    });
-}
-
-/// The bare stream of a client: what it sends now is not HTTP, and nothing for a guard.
-fn bare(client: Upgraded) -> (Bytes, Box<dyn Stream>) {
-    fn unguarded<IO: Stream>(parts: Parts<Spoken<IO>>) -> (Bytes, Box<dyn Stream>) {
-        let (io, unread) = parts.io.into_inner().into_inner();
-        let first = if unread.is_empty() {
-            parts.read_buf
-        } else {
-            Bytes::from([parts.read_buf, unread].concat())
-        };
-        (first, Box::new(io))
-    }
-    match client.downcast::<Spoken<TcpStream>>() {
-        Ok(parts) => unguarded(parts),
-        Err(client) => match client.downcast::<Spoken<TlsStream<TcpStream>>>() {
-            Ok(parts) => unguarded(parts),
-            Err(client) => (Bytes::new(), Box::new(TokioIo::new(client))),
-        },
     }
 }
-
-/// What HTTP/1.1 is spoken over.
-type Spoken<IO> = TokioIo<Guarded<Timed<IO>>>;
-
-trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Stream for IO {}
 
 /// An end of a tunnel that notes when bytes move.
-struct Noted {
-    io: Box<dyn Stream>,
+struct Noted<IO> {
+    io: IO,
     /// What has been read already.
     first: Bytes,
     moved: Rc<Cell<Time>>,
 }
 
-impl Noted {
-    fn new((first, io): (Bytes, Box<dyn Stream>), moved: &Rc<Cell<Time>>) -> Noted {
+impl<IO> Noted<IO> {
+    fn new(io: IO, first: Bytes, moved: &Rc<Cell<Time>>) -> Noted<IO> {
         Noted {
             io,
             first,
@@ -105,7 +83,7 @@ impl Noted {
     }
 }
 
-impl AsyncRead for Noted {
+impl<IO: AsyncRead + Unpin> AsyncRead for Noted<IO> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -124,7 +102,7 @@ impl AsyncRead for Noted {
     }
 }
 
-impl AsyncWrite for Noted {
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Noted<IO> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

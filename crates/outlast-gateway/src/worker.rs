@@ -289,7 +289,7 @@ impl Worker {
             if self.is_draining() && watched.times.may_retire() {
                 watched.times.judge(Verdict::Retire);
             }
-            if watched.times.sweep(limits) != Verdict::Alive {
+            if watched.times.sweep(limits) {
                 watched.wake();
             }
         }
