@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Version, request, response};
+use outlast::headers::{GRPC_TIMEOUT, X_DEADLINE};
 use outlast_config::plan::{Network, Tier, Underscores};
 
 use crate::refusal::Refusal;
@@ -77,16 +78,17 @@ pub(crate) struct Wishes {
     pub(crate) upgrade: bool,
 }
 
-/// Prepares a request's head for the upstream.
+/// Prepares a request's head for the upstream, by what was found in it.
 pub(crate) fn request(
     parts: &mut request::Parts,
+    found: &Found,
     origin: &Origin,
     authority: &HeaderValue,
     tier: Tier,
     underscores: Underscores,
 ) -> Result<Wishes, Refusal> {
-    let found = scan(&parts.headers, underscores)?;
     let headers = &mut parts.headers;
+    headers.reserve(ADDED);
     let mut wishes = Wishes::default();
     if found.rare {
         wishes = clean(headers, underscores)?;
@@ -122,39 +124,38 @@ pub(crate) fn request(
 /// Prepares a response's head for the client.
 pub(crate) fn response(parts: &mut response::Parts) {
     let headers = &mut parts.headers;
-    let named = headers.keys().any(is_hop_by_hop);
-    if named {
-        remove_named(headers);
-        for name in hop_by_hop() {
-            headers.remove(name);
-        }
-    }
+    remove_hop_by_hop(headers);
     headers.append(&header::VIA, via(parts.version));
 }
 
 /// What a trailer may not say, because it was decided by the head.
 pub(crate) fn trailers(trailers: &mut HeaderMap) {
-    for name in ENDS_TO_END.iter().chain(hop_by_hop()) {
+    for name in ENDS_TO_END.iter().chain(HOP_BY_HOP) {
         trailers.remove(name);
     }
 }
 
-struct Found {
+/// What a request's head has that most have not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Found {
+    /// Something that has to be cleaned away.
     rare: bool,
+    /// What only a trusted proxy may say of a client.
     forwarded: bool,
+    /// How long its client will wait.
+    pub(crate) deadline: bool,
 }
 
-/// One pass over the names: most requests have nothing to be cleaned.
-fn scan(headers: &HeaderMap, underscores: Underscores) -> Result<Found, Refusal> {
-    let mut found = Found {
-        rare: false,
-        forwarded: false,
-    };
+/// One pass over the names of a request.
+pub(crate) fn scan(headers: &HeaderMap, underscores: Underscores) -> Result<Found, Refusal> {
+    let mut found = Found::default();
     for name in headers.keys() {
         let text = name.as_str();
         match text.as_bytes()[0] {
             b'x' if text.starts_with("x-forwarded-") || name == X_REAL_IP => found.forwarded = true,
             b'x' if text.starts_with("x-outlast-") => found.rare = true,
+            b'x' if text.starts_with(X_DEADLINE.as_str()) => found.deadline = true,
+            b'g' if *name == GRPC_TIMEOUT => found.deadline = true,
             _ if *name == header::FORWARDED => found.forwarded = true,
             _ if is_hop_by_hop(name) || *name == header::EXPECT => found.rare = true,
             _ => {}
@@ -203,10 +204,7 @@ fn clean(headers: &mut HeaderMap, underscores: Underscores) -> Result<Wishes, Re
             "Connection names a field that is not its own",
         ));
     }
-    remove_named(headers);
-    for name in hop_by_hop() {
-        headers.remove(name);
-    }
+    remove_hop_by_hop(headers);
     if wishes.upgrade
         && let Some(upgrade) = upgrade
     {
@@ -226,46 +224,49 @@ fn clean(headers: &mut HeaderMap, underscores: Underscores) -> Result<Wishes, Re
     Ok(wishes)
 }
 
-/// Removes what `Connection` names, except what belongs to the whole way.
-fn remove_named(headers: &mut HeaderMap) {
+/// Removes what belongs to one hop, with what `Connection` names, except what belongs to the whole
+/// way.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let mut there = [false; HOP_BY_HOP.len()];
+    for name in headers.keys() {
+        if let Some(at) = HOP_BY_HOP.iter().position(|known| *known == name) {
+            there[at] = true;
+        }
+    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|text| text.split(','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .map(str::trim)
+        // What most connections say names no field.
+        .filter(|name| !["keep-alive", "close"].contains(name))
+        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
         .filter(|name| !ENDS_TO_END.contains(name))
         .collect();
     for name in named {
         headers.remove(name);
     }
+    for (name, _) in HOP_BY_HOP.iter().zip(there).filter(|(_, there)| *there) {
+        headers.remove(*name);
+    }
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    *name == header::CONNECTION
-        || *name == header::TRANSFER_ENCODING
-        || *name == header::TE
-        || *name == header::UPGRADE
-        || *name == header::PROXY_AUTHORIZATION
-        || *name == header::PROXY_AUTHENTICATE
-        || *name == KEEP_ALIVE
-        || *name == PROXY_CONNECTION
-        || *name == HTTP2_SETTINGS
+    HOP_BY_HOP.contains(&name)
 }
 
-fn hop_by_hop() -> [&'static HeaderName; 9] {
-    [
-        &header::CONNECTION,
-        &header::TRANSFER_ENCODING,
-        &header::TE,
-        &header::UPGRADE,
-        &header::PROXY_AUTHORIZATION,
-        &header::PROXY_AUTHENTICATE,
-        &KEEP_ALIVE,
-        &PROXY_CONNECTION,
-        &HTTP2_SETTINGS,
-    ]
-}
+static HOP_BY_HOP: [&HeaderName; 9] = [
+    &header::CONNECTION,
+    &header::TRANSFER_ENCODING,
+    &header::TE,
+    &header::UPGRADE,
+    &header::PROXY_AUTHORIZATION,
+    &header::PROXY_AUTHENTICATE,
+    &KEEP_ALIVE,
+    &PROXY_CONNECTION,
+    &HTTP2_SETTINGS,
+];
 
 /// Fields that frame, route or authorise a message: no hop may declare them its own.
 static ENDS_TO_END: [HeaderName; 14] = [
@@ -284,6 +285,10 @@ static ENDS_TO_END: [HeaderName; 14] = [
     header::FORWARDED,
     header::TRAILER,
 ];
+
+/// How many fields a request gets on its way: those made here, and the deadline's and the key of its
+/// attempts.
+const ADDED: usize = 10;
 
 fn scheme(tls: bool) -> HeaderValue {
     HeaderValue::from_static(if tls { "https" } else { "http" })
@@ -361,8 +366,10 @@ mod tests {
         }
         let mut parts = builder.body(()).unwrap().into_parts().0;
         let host = HeaderValue::from_static("shop.test");
+        let found = scan(&parts.headers, Underscores::Drop)?;
         let wishes = request(
             &mut parts,
+            &found,
             &origin(trusted),
             &host,
             Tier::Critical,

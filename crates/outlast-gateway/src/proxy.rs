@@ -97,14 +97,17 @@ fn prepare(
     let body = Source::new(body, &exchange.client().times);
     exchange.sends(&body);
     let target = Target::read(&parts, limits.uri_bytes)?;
-    let at = table.route(&parts.method, &target.host, target.path(), &parts.headers);
+    let at = table.route(&parts.method, target.host(), target.path(), &parts.headers);
     let at = at.ok_or(Refusal::NoRoute)?;
     exchange.routed(at);
     let route = &table.routes[at].rule;
+    let found = forward::scan(&parts.headers, limits.underscores)?;
+    let clients = found.deadline.then(|| take_deadline(&mut parts.headers));
     let (deadline, deadline_is_clients) =
-        deadline(&mut parts.headers, route.plan.deadline, exchange.began());
+        deadline(clients.flatten(), route.plan.deadline, exchange.began());
     let wishes = forward::request(
         &mut parts,
+        &found,
         &exchange.client().origin,
         &target.authority,
         route.plan.tier,
@@ -125,7 +128,8 @@ fn prepare(
         return Err(Refusal::BodyTooLarge);
     }
     let stale_key = upstream.stale.as_ref().and_then(|_| {
-        let asked = format!("{}{}", target.host, target.path_and_query);
+        let host = target.host().to_ascii_lowercase();
+        let asked = format!("{host}{}", target.path_and_query);
         Stale::key(&parts.method, &asked, &parts.headers)
     });
     Ok(Prepared {
@@ -139,19 +143,21 @@ fn prepare(
     })
 }
 
-/// When the exchange ends, and whether that is the client's wish. What the client said is removed:
-/// every attempt says anew what is left.
-fn deadline(headers: &mut HeaderMap, route: Option<Duration>, now: Time) -> (Time, bool) {
-    let names = [&headers::X_DEADLINE, &headers::GRPC_TIMEOUT];
-    let says = names.iter().any(|name| headers.contains_key(*name));
-    let clients = says
-        .then(|| headers::remaining(headers, wall(), headers::SKEW))
-        .flatten();
-    if says || headers.contains_key(&headers::X_DEADLINE_SENT) {
-        for name in names.into_iter().chain([&headers::X_DEADLINE_SENT]) {
-            headers.remove(name);
-        }
+/// How long the client will wait. What it said is removed: every attempt says anew what is left.
+fn take_deadline(headers: &mut HeaderMap) -> Option<Duration> {
+    let remaining = headers::remaining(headers, wall(), headers::SKEW);
+    for name in [
+        &headers::X_DEADLINE,
+        &headers::X_DEADLINE_SENT,
+        &headers::GRPC_TIMEOUT,
+    ] {
+        headers.remove(name);
     }
+    remaining
+}
+
+/// When the exchange ends, and whether that is the client's wish.
+fn deadline(clients: Option<Duration>, route: Option<Duration>, now: Time) -> (Time, bool) {
     let routes = route.map_or(Time::MAX, |limit| now + limit);
     match clients {
         Some(limit) if now + limit < routes => (now + limit, true),
@@ -167,10 +173,10 @@ fn template(
     route: &routes::Route,
     upstream: &Upstream,
 ) -> Result<Template, Refusal> {
-    let has_key = parts.headers.contains_key(&upstream.idempotency_key);
-    let makes_key = route.plan.make_idempotency_key && !has_key;
+    let has_key = || parts.headers.contains_key(&upstream.idempotency_key);
+    let makes_key = route.plan.make_idempotency_key && !has_key();
     let repeatable = match route.plan.repeat {
-        Repeat::Safe => has_key || makes_key || parts.method.is_idempotent(),
+        Repeat::Safe => makes_key || parts.method.is_idempotent() || has_key(),
         Repeat::Always => true,
         Repeat::Never => false,
     };
@@ -363,7 +369,7 @@ async fn pass(
         Some(Why::Failed(outcome)) => outcome,
         Some(Why::Rejected(_)) | None => Outcome::Success,
     };
-    let deadline = opened.deadline;
+    let (deadline, dialect) = (opened.deadline, prepared.template.dialect);
     let answer = Answer {
         incoming,
         lease: Some(head.lease),
@@ -372,8 +378,9 @@ async fn pass(
         deadline: deadline.map(Instant::from_std),
         deadline_is_clients: prepared.deadline_is_clients
             && deadline == instant_of(prepared.deadline),
-        dialect: prepared.template.dialect,
-        has_status: parts.status != StatusCode::OK || grpc_code(&parts.headers).is_some(),
+        dialect,
+        has_status: dialect == Dialect::Grpc
+            && (parts.status != StatusCode::OK || grpc_code(&parts.headers).is_some()),
         recording,
         exchange: None,
         timer: None,

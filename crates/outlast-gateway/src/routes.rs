@@ -55,7 +55,7 @@ impl Route {
         })
     }
 
-    /// Whether it takes this request. `host` is lower case and without port.
+    /// Whether it takes this request. `host` is without port.
     pub(crate) fn matches(
         &self,
         method: &Method,
@@ -86,10 +86,14 @@ impl Route {
     fn takes_host(&self, host: &str) -> bool {
         match &self.plan.matching.host {
             None => true,
-            Some(plan::Host::Is(name)) => name == host,
+            Some(plan::Host::Is(name)) => name.eq_ignore_ascii_case(host),
             Some(plan::Host::Below(suffix)) => host
-                .strip_suffix(suffix.as_str())
-                .is_some_and(|below| below.len() > 1 && below.ends_with('.')),
+                .len()
+                .checked_sub(suffix.len())
+                .and_then(|below| host.split_at_checked(below))
+                .is_some_and(|(below, end)| {
+                    end.eq_ignore_ascii_case(suffix) && below.len() > 1 && below.ends_with('.')
+                }),
         }
     }
 

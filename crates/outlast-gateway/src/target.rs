@@ -21,8 +21,8 @@ use crate::refusal::Refusal;
 pub(crate) struct Target {
     /// The path in its one spelling, and the query as it came.
     pub(crate) path_and_query: PathAndQuery,
-    /// Lower case, without port.
-    pub(crate) host: String,
+    /// How much of the authority is the host.
+    host: usize,
     /// As the upstream gets it.
     pub(crate) authority: HeaderValue,
 }
@@ -56,12 +56,18 @@ impl Target {
                 .map_err(|_| Refusal::Malformed("the target is malformed"))?,
         };
         let authority = authority(parts)?;
-        let host = host_of(&authority)?.to_ascii_lowercase();
+        let host = host_of(&authority)?.len();
         Ok(Target {
             path_and_query,
             host,
             authority,
         })
+    }
+
+    /// The host as it was spelled, without port.
+    pub(crate) fn host(&self) -> &str {
+        let authority = self.authority.to_str().unwrap_or_default();
+        &authority[..self.host]
     }
 
     /// The normalised path.
@@ -242,10 +248,10 @@ mod tests {
     #[test]
     fn the_host_is_that_of_the_target_if_it_has_one() {
         let target = read("http://Shop.test:81/a?b=c", Some("other")).unwrap();
-        assert_eq!(target.host, "shop.test");
+        assert_eq!(target.host(), "Shop.test");
         assert_eq!(target.path_and_query, "/a?b=c");
         assert_eq!(target.authority, "Shop.test:81");
-        assert_eq!(read("/", Some("[::1]:80")).unwrap().host, "[::1]");
+        assert_eq!(read("/", Some("[::1]:80")).unwrap().host(), "[::1]");
         for host in ["a/b", "a b", "u@h", ":80", "h:8x", "[::1", "a,b"] {
             assert!(read("/", Some(host)).is_err(), "{host}");
         }
