@@ -69,6 +69,8 @@ impl Body {
 /// An upstream's answer while it streams.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    /// What of the body came with its head.
+    pub(crate) first: Option<Frame<Bytes>>,
     pub(crate) incoming: Incoming,
     pub(crate) lease: Option<Lease>,
     /// `None` if the attempt has been settled at the head of its answer.
@@ -92,6 +94,9 @@ impl Answer {
         if self.over {
             return Poll::Ready(None);
         }
+        if let Some(frame) = self.first.take() {
+            return Poll::Ready(Some(Ok(self.pass(frame))));
+        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Pending => self.poll_deadline(cx),
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.pass(frame)))),
@@ -103,6 +108,18 @@ impl Answer {
                 Poll::Ready(self.missing_status())
             }
         }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let first = self.first.as_ref().and_then(Frame::data_ref);
+        let first = first.map_or(0, |data| data.len() as u64);
+        let rest = self.incoming.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + first);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + first);
+        }
+        hint
     }
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
@@ -222,7 +239,7 @@ impl Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         // Hyper does not ask for the frames of a body that has none.
-        if !self.over && self.incoming.is_end_stream() {
+        if !self.over && self.first.is_none() && self.incoming.is_end_stream() {
             self.end();
         }
     }
@@ -254,7 +271,8 @@ impl http_body::Body for Body {
             Body::Own(bytes, _) => bytes.is_none(),
             Body::Streamed(answer) => {
                 let awaits_status = answer.dialect == Dialect::Grpc && !answer.has_status;
-                !awaits_status && (answer.over || answer.incoming.is_end_stream())
+                let ended = answer.first.is_none() && answer.incoming.is_end_stream();
+                !awaits_status && (answer.over || ended)
             }
         }
     }
@@ -265,7 +283,7 @@ impl http_body::Body for Body {
             Body::Own(bytes, _) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Body::Streamed(answer) => answer.incoming.size_hint(),
+            Body::Streamed(answer) => answer.size_hint(),
         }
     }
 }

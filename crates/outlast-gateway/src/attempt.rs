@@ -4,17 +4,25 @@
 //! nothing, nor has one that hands the request back; both are repaired or reported as unsent, so
 //! that even a POST may try elsewhere. An idle connection that the endpoint closed just as the
 //! request went out is tried anew at once, if the request may be made twice.
+//!
+//! An answer whose connection has broken right behind its head is no answer: nothing of it has been
+//! passed on, so another attempt may replace it.
 
 use std::cell::{OnceCell, RefCell};
 use std::error::Error;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Request, Response, Version};
+use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use outlast::outcome::Outcome;
@@ -52,6 +60,8 @@ pub(crate) struct Template {
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) response: Response<Incoming>,
+    /// What of the body came with it.
+    pub(crate) first: Option<Frame<Bytes>>,
     pub(crate) lease: Lease,
 }
 
@@ -60,6 +70,20 @@ impl Head {
     fn is_ambiguous(&self) -> bool {
         let headers = self.response.headers();
         headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH)
+    }
+
+    /// Takes what has come of the body already, without waiting for it.
+    async fn begin(mut self) -> Result<Head, hyper::Error> {
+        if self.response.body().is_end_stream() {
+            return Ok(self);
+        }
+        let body = self.response.body_mut();
+        let now = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(frame.transpose()),
+            Poll::Pending => Poll::Ready(Ok(None)),
+        });
+        self.first = now.await?;
+        Ok(self)
     }
 }
 
@@ -169,7 +193,7 @@ async fn make_at(
         let request = template.request(&upstream.upstream, at, attempt, connection.version());
         let lost = match connection.send(request, pool, &template.body).await {
             Ok(head) if head.is_ambiguous() => return Err(Failure::Ambiguous),
-            Ok(head) => return Ok(head),
+            Ok(head) => return head.begin().await.map_err(Failure::Broken),
             Err(lost) => lost,
         };
         if let Some(fault) = template.body.fault() {
@@ -235,12 +259,20 @@ impl Connection {
                     born,
                     body: body.clone(),
                 };
-                Ok(Head { response, lease })
+                Ok(Head {
+                    response,
+                    first: None,
+                    lease,
+                })
             }
             Connection::Http2 { mut sender, stream } => {
                 let response = sender.try_send_request(request).await.map_err(lost)?;
                 let lease = Lease::Http2 { _stream: stream };
-                Ok(Head { response, lease })
+                Ok(Head {
+                    response,
+                    first: None,
+                    lease,
+                })
             }
         }
     }

@@ -371,6 +371,7 @@ async fn pass(
     };
     let (deadline, dialect) = (opened.deadline, prepared.template.dialect);
     let answer = Answer {
+        first: head.first,
         incoming,
         lease: Some(head.lease),
         open: opened.open,

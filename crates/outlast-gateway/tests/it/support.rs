@@ -426,6 +426,9 @@ impl Load {
     }
 }
 
+/// In place of a status: the answer had begun, so nobody could replace it.
+pub(crate) const BROKE_OFF: u16 = 1;
+
 /// A plain HTTP/1.1 client on one connection, which it renews when it is closed between requests.
 pub(crate) struct Client {
     address: String,
@@ -444,7 +447,7 @@ impl Client {
         }
     }
 
-    /// The status of a GET; 0 if there is none.
+    /// The status of a GET; 0 if there is none, [`BROKE_OFF`] if only a part of the answer came.
     pub(crate) fn ask(&mut self) -> u16 {
         match self.try_ask() {
             Some((status, closes)) => {
@@ -477,7 +480,10 @@ impl Client {
         let mut read = Vec::new();
         let mut chunk = [0; 4096];
         loop {
-            let count = stream.read(&mut chunk).ok().filter(|&count| count > 0)?;
+            let count = stream.read(&mut chunk).unwrap_or(0);
+            if count == 0 {
+                return (!read.is_empty()).then_some((BROKE_OFF, true));
+            }
             read.extend_from_slice(&chunk[..count]);
             let text = String::from_utf8_lossy(&read).to_ascii_lowercase();
             let Some(end) = text.find("\r\n\r\n") else {
