@@ -87,7 +87,7 @@ pub(crate) async fn serve(
     drop(local);
     match tls {
         None => connection.clear(stream).await,
-        Some(config) => connection.secure(stream, config, address).await,
+        Some(config) => Box::pin(connection.secure(stream, config, address)).await,
     }
 }
 
@@ -122,9 +122,9 @@ impl Connection {
         };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
         if is_http2 {
-            Box::pin(self.speak_http2(stream, Bytes::new())).await;
+            Box::pin(self.speak_http2(Box::new(stream), Bytes::new())).await;
         } else {
-            self.speak_http1(stream, Bytes::new()).await;
+            self.speak_http1(Box::new(stream), Bytes::new()).await;
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! HTTP/1.1: a stack of idle connections, last in first out, so that those not needed grow old and
 //! are closed. A connection comes back when its answer has been read to the end. HTTP/2: one
-//! connection carries up to a hundred calls; then a second one is made. Nothing is shared between workers, so nothing is locked.
+//! connection carries up to a hundred calls; then a second one is made. Nothing is shared between
+//! workers, so nothing is locked.
 //!
 //! A connection that the endpoint closed while it lay idle is found out in three steps: it is seen
 //! closed here; or hyper hands the request back unsent; or it breaks before the first byte of an
@@ -100,11 +101,19 @@ impl Pool {
     /// A connection: an idle one, or a new one. With `fresh` a new one in any case.
     pub(crate) async fn connection(&self, fresh: bool) -> Result<Connection, ConnectError> {
         if self.is_http2.get() {
-            return self.stream(fresh).await;
+            if !fresh && let Some(stream) = self.free_stream() {
+                return Ok(stream);
+            }
+            return Box::pin(self.stream(fresh)).await;
         }
         if !fresh && let Some(idle) = self.take_idle().await {
             return Ok(idle);
         }
+        Box::pin(self.connect()).await
+    }
+
+    /// A new connection. Its future is large, and boxed by who calls it: most requests need none.
+    async fn connect(&self) -> Result<Connection, ConnectError> {
         let stream = self.dial.connect().await?;
         if stream.agreed_on_http2() {
             self.is_http2.set(true);
@@ -182,10 +191,8 @@ impl Pool {
         }
     }
 
+    /// A stream of a new connection, or of one that somebody else has just made.
     async fn stream(&self, fresh: bool) -> Result<Connection, ConnectError> {
-        if !fresh && let Some(stream) = self.free_stream() {
-            return Ok(stream);
-        }
         let _turn = self.handshake.lock().await;
         if !fresh && let Some(stream) = self.free_stream() {
             return Ok(stream);

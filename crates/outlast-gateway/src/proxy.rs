@@ -38,7 +38,7 @@ use crate::table::{Counts, Upstream};
 use crate::target::Target;
 use crate::tunnel::Tunnel;
 
-/// Answers a request.
+/// Answers a request. What most requests do not need is boxed: hyper moves this future around.
 pub(crate) async fn serve(client: Rc<Client>, request: Request<Incoming>) -> Response<Body> {
     let local = client.worker.local();
     let mut exchange = Box::new(Exchange::new(client, local, &request));
@@ -47,9 +47,9 @@ pub(crate) async fn serve(client: Rc<Client>, request: Request<Incoming>) -> Res
         return close(exchange, of_the_server()).await;
     }
     match prepare(&mut exchange, request, dialect) {
-        Ok(prepared) if prepared.shield => shielded(exchange, prepared).await,
+        Ok(prepared) if prepared.shield => Box::pin(shielded(exchange, prepared)).await,
         Ok(prepared) => forward(exchange, prepared).await,
-        Err(refusal) => refuse(exchange, &refusal, dialect).await,
+        Err(refusal) => Box::pin(refuse(exchange, &refusal, dialect)).await,
     }
 }
 
@@ -232,7 +232,7 @@ async fn forward(mut exchange: Box<Exchange>, prepared: Prepared) -> Response<Bo
         };
         let entry = &local.table.upstreams[at];
         if let Some(answer) = stale(&mut exchange, &prepared, &entry.upstream, why) {
-            return close(exchange, answer).await;
+            return Box::pin(close(exchange, answer)).await;
         }
         let next = entry.instead.filter(|_| {
             may_go_elsewhere(&prepared, &opened) && entry.upstream.policies.falls_back(why)
@@ -249,12 +249,12 @@ async fn forward(mut exchange: Box<Exchange>, prepared: Prepared) -> Response<Bo
     }
     for made in &failed {
         if let Some(answer) = fixed(&mut exchange, made) {
-            return close(exchange, answer).await;
+            return Box::pin(close(exchange, answer)).await;
         }
     }
     // What went wrong first is what the client should hear.
     let first = failed.swap_remove(0);
-    fail(exchange, &prepared, first).await
+    Box::pin(fail(exchange, &prepared, first)).await
 }
 
 /// Calls an upstream through its policies.
@@ -337,7 +337,7 @@ async fn pass(
     let opened = made.opened;
     let Ok(head) = opened.result else {
         let refusal = no_answer(&exchange, made.upstream);
-        return refuse(exchange, &refusal, prepared.template.dialect).await;
+        return Box::pin(refuse(exchange, &refusal, prepared.template.dialect)).await;
     };
     prepared.template.body.stop_keeping();
     if let Some((open, endpoint)) = opened.open.as_ref().zip(opened.endpoint) {
@@ -350,7 +350,8 @@ async fn pass(
     let (mut parts, incoming) = head.response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         let response = Response::from_parts(parts, incoming);
-        return switch(exchange, prepared, response, opened.open, made.upstream).await;
+        let switched = switch(exchange, prepared, response, opened.open, made.upstream);
+        return Box::pin(switched).await;
     }
     let local = Rc::clone(exchange.local());
     let upstream = &local.table.upstreams[made.upstream].upstream;
