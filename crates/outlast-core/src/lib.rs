@@ -52,6 +52,7 @@ pub mod reject;
 pub mod retry;
 pub mod rng;
 mod sync;
+pub mod tier;
 pub mod time;
 pub mod upstream;
 pub mod window;
