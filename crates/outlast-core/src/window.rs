@@ -11,14 +11,22 @@
 //! straggler of an earlier state cannot pollute it.
 //!
 //! A `Timed` window of length L forgets in steps of L/10: it covers between 0.9 L and L.
+//!
+//! Durations go into a `Histogram` of fixed size; `Rolling` is a ring of those that forgets in
+//! slices of time. They have no generations: who reads them asks how slow it is, not what state
+//! it is in.
 
 mod counted;
+mod histogram;
+mod rolling;
 mod timed;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub(crate) use counted::Counted;
+pub(crate) use histogram::{Counts, Histogram};
+pub(crate) use rolling::Rolling;
 pub(crate) use timed::{BUCKETS, Timed};
 
 use crate::config::{ConfigError, DAY, ensure};
