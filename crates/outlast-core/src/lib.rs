@@ -40,6 +40,7 @@ pub mod bulkhead;
 pub mod call;
 pub mod config;
 pub mod deadline;
+pub mod degrade;
 pub mod event;
 pub mod failover;
 pub mod fallback;
