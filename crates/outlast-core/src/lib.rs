@@ -38,6 +38,7 @@ pub mod breaker;
 pub mod budget;
 pub mod bulkhead;
 pub mod call;
+pub mod canary;
 pub mod config;
 pub mod deadline;
 pub mod degrade;
