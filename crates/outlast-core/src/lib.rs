@@ -39,6 +39,7 @@ pub mod budget;
 pub mod bulkhead;
 pub mod call;
 pub mod canary;
+pub mod check;
 pub mod config;
 pub mod deadline;
 pub mod degrade;
