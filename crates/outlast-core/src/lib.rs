@@ -34,6 +34,7 @@
 //! time and seeds are arguments. Applications use the `outlast` crate.
 
 pub mod backoff;
+pub mod balance;
 pub mod breaker;
 pub mod budget;
 pub mod bulkhead;
@@ -43,6 +44,7 @@ pub mod check;
 pub mod config;
 pub mod deadline;
 pub mod degrade;
+pub mod eject;
 pub mod event;
 pub mod failover;
 pub mod fallback;

@@ -15,9 +15,12 @@ use std::time::Duration;
 use loom::sync::Arc;
 use loom::thread;
 
+use crate::balance::{self, Balance, Endpoint, Kind, Wish};
 use crate::breaker::{self, Breaker, Manual, State};
 use crate::budget::{self, Budget};
 use crate::bulkhead::{self, Admission, Bulkhead, Seat, Ticket};
+use crate::check;
+use crate::eject;
 use crate::hedge::Latency;
 use crate::outcome::Outcome;
 use crate::rate::{self, Rate};
@@ -449,5 +452,45 @@ fn a_rate_limit_admits_no_more_than_its_burst_and_a_refund_takes_no_turn_twice()
             is_there_again,
             "the last turn is given back, and only that"
         );
+    });
+}
+
+fn balance(config: balance::Config) -> Arc<Balance> {
+    let endpoints = ["a", "b"].map(|name| Endpoint::new(name).zone(name));
+    Arc::new(Balance::new(config, endpoints, at(0)).unwrap())
+}
+
+/// One publication takes the place of the only endpoint that may be chosen by another.
+#[test]
+fn somebody_is_chosen_while_health_changes_as_long_as_somebody_may_be() {
+    model(|| {
+        let check = check::Config::default().unhealthy_after(1);
+        let balance = balance(balance::Config::new(Kind::Weighted).check(check));
+        balance.checked(1, false, at(0));
+        let (_, chosen) = both(
+            &balance,
+            |balance| balance.evacuate_zone("a", at(0)),
+            |balance| balance.choose(Wish::new(7), at(0), |_| false),
+        );
+        assert!(chosen.is_some());
+        assert_eq!(balance.choose(Wish::new(7), at(0), |_| false), Some(1));
+    });
+}
+
+#[test]
+fn failures_of_two_threads_eject_once_and_leave_nothing_in_flight() {
+    model(|| {
+        let eject = eject::Config::default().consecutive(2).success_rate(None);
+        let balance = balance(balance::Config::default().eject(eject));
+        let fail = |balance: &Balance| {
+            balance.started(0);
+            balance.ended(0, Outcome::Transient, MS, at(10));
+        };
+        both(&balance, fail, fail);
+        let stats = balance.stats(at(10));
+        assert_eq!(stats.endpoints[0].in_flight, 0);
+        assert_eq!(stats.endpoints[0].ejected_until, Some(at(30_010)));
+        assert!(stats.endpoints[0].latency.unwrap() >= SECOND);
+        assert_eq!(balance.choose(Wish::new(7), at(10), |_| false), Some(1));
     });
 }
