@@ -11,5 +11,6 @@ mod calls;
 mod laws;
 mod open;
 mod peers;
+mod queues;
 mod vectors;
 mod world;
