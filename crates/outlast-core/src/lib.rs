@@ -49,6 +49,7 @@ pub mod event;
 pub mod failover;
 pub mod fallback;
 pub mod fault;
+pub mod health;
 pub mod hedge;
 pub mod outcome;
 pub mod rate;
