@@ -34,7 +34,17 @@ fn lint() -> Result<(), String> {
     let one = ["clippy", "-p", "outlast", "--no-default-features"];
     cargo(&[&one[..], &deny].concat())?;
     for feature in [
-        "tokio", "tower", "http", "reqwest", "tonic", "axum", "tracing", "metrics",
+        "tokio",
+        "tower",
+        "http",
+        "reqwest",
+        "tonic",
+        "axum",
+        "health",
+        "grpc-health",
+        "postgres",
+        "tracing",
+        "metrics",
     ] {
         cargo(&[&one[..], &["--features", feature], &deny].concat())?;
     }
@@ -82,7 +92,7 @@ fn loom() -> Result<(), String> {
     )
 }
 
-/// The examples that end by themselves; `axum_service` is only built, by the lints.
+/// The examples that end by themselves; the services among them are only built, by the lints.
 fn examples() -> Result<(), String> {
     for example in ["checkout", "user_cache", "blocking", "tonic_client"] {
         cargo(&[

@@ -26,6 +26,7 @@
 //! - [`Upstream::caller`] for the settings of single calls: deadline, whether they may be
 //!   repeated, what their results mean.
 //! - [`Bulkhead`] and [`Breaker`] by themselves.
+//! - `Health`: checks of what this instance depends on, and what it says of itself.
 //! - Each policy has a module with its `Config`: [`breaker`], [`retry`], [`budget`],
 //!   [`bulkhead`], [`rate`], [`hedge`], [`failover`], [`deadline`], [`fallback`], [`fault`].
 //!
@@ -49,6 +50,8 @@ mod error;
 pub mod grpc;
 #[cfg(feature = "http")]
 pub mod headers;
+#[cfg(feature = "health")]
+pub mod health;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "tower")]
@@ -70,6 +73,8 @@ mod upstream;
 
 pub use self::breaker::Breaker;
 pub use self::bulkhead::Bulkhead;
+#[cfg(feature = "health")]
+pub use self::health::Health;
 pub use attempt::Attempt;
 pub use caller::Caller;
 #[cfg(feature = "tokio")]
@@ -103,4 +108,8 @@ mod documents {
 
     #[doc = include_str!("../../../docs/policies.md")]
     struct Policies;
+
+    #[cfg(all(feature = "axum", feature = "grpc-health", feature = "postgres"))]
+    #[doc = include_str!("../../../docs/health.md")]
+    struct Health;
 }

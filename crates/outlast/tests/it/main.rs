@@ -12,7 +12,9 @@
 )]
 #![cfg(all(
     feature = "axum",
+    feature = "grpc-health",
     feature = "metrics",
+    feature = "postgres",
     feature = "tonic",
     feature = "tracing"
 ))]
@@ -21,6 +23,7 @@ mod allocations;
 mod alone;
 mod calls;
 mod cancellation;
+mod health;
 mod layer;
 mod observers;
 #[cfg(feature = "tokio")]

@@ -25,7 +25,7 @@ fn upstream(config: Config) -> Upstream {
     Upstream::new(config).unwrap()
 }
 
-async fn serve(router: Router) -> String {
+pub async fn serve(router: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });

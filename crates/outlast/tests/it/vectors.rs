@@ -1,10 +1,13 @@
-//! The cases of `tests/vectors` that are about headers and caches; the core replays the others.
+//! The cases of `tests/vectors` that are about headers, caches and real probes; the core replays the
+//! others.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderValue};
 use outlast::headers::{self, GRPC_TIMEOUT, X_DEADLINE, X_DEADLINE_SENT};
-use outlast::{Answer, Config, Stale, Upstream};
+use outlast::health::{self, Health, Registry, Status};
+use outlast::ratio::Ratio;
+use outlast::{Answer, Clock, Config, Stale, Upstream};
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
@@ -179,4 +182,111 @@ async fn stale_answers_stand_in_for_errors() {
             }
         }
     }
+}
+
+/// A peer's check that throws is one of ours that panics.
+#[tokio::test]
+async fn throwing_checks_are_down_and_the_others_still_run() {
+    let mut replayed = 0;
+    for case in cases("health_check") {
+        for step in steps(&case) {
+            let Some(checks) = step["checks"].as_object() else {
+                continue;
+            };
+            if !checks.values().any(|status| status == "throws") {
+                continue;
+            }
+            let health = Health::new().unwrap();
+            for (name, status) in checks {
+                let status = status.as_str().unwrap().to_owned();
+                let probe = move || {
+                    let status = status.clone();
+                    async move {
+                        match &*status {
+                            "UP" => Ok(()),
+                            "DOWN" => Err("down"),
+                            "throws" => panic!("thrown"),
+                            other => unreachable!("unknown status {other}"),
+                        }
+                    }
+                };
+                let config = health::Config::default().jitter(Ratio::ZERO);
+                health.check(name, config, probe).unwrap();
+            }
+            all_probed(&health).await;
+            let answer = health.answer("/health/ready").unwrap();
+            let status = if health.is_ready() { "UP" } else { "DOWN" };
+            assert_eq!(step["expect"]["status"], status);
+            assert_eq!(step["expect"]["http"], answer.status);
+            replayed += 1;
+        }
+    }
+    assert!(replayed > 0, "no case has a check that throws");
+}
+
+#[tokio::test(start_paused = true)]
+async fn checks_run_side_by_side_and_are_cut_by_their_timeouts() {
+    let mut replayed = 0;
+    for case in cases("health_check") {
+        let Some(checks) = case["config"]["checks"].as_object() else {
+            continue;
+        };
+        assert_eq!(steps(&case).len(), 1);
+        assert_eq!(steps(&case)[0]["op"], "run");
+        let health = Health::new().unwrap();
+        let start = Clock::Precise.now();
+        for (name, check) in checks {
+            let millis = |key: &str| check[key].as_u64().map(Duration::from_millis);
+            let took = millis("took_ms").unwrap();
+            // The peer's default is none; a minute is longer than all of them take.
+            let timeout = millis("timeout_ms").unwrap_or(Duration::from_secs(60));
+            let config = health::Config::default()
+                .interval(Duration::from_secs(60))
+                .timeout(timeout)
+                .jitter(Ratio::ZERO);
+            let probe = move || async move {
+                tokio::time::sleep(took).await;
+                Ok::<_, String>(())
+            };
+            health.check(name, config, probe).unwrap();
+        }
+        let registry = all_probed(&health).await;
+        let mut ends = start;
+        for check in registry.checks() {
+            ends = ends.max(check.last().unwrap().at);
+            let found = match (check.status(), check.error()) {
+                (Status::Up, _) => "Healthy",
+                (Status::Down, Some(error)) if error.starts_with("no answer within") => {
+                    "failure_status, timed out"
+                }
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(case["expect"][check.name()], found);
+        }
+        let status = if registry.is_ready() {
+            "Healthy"
+        } else {
+            "Unhealthy"
+        };
+        assert_eq!(case["expect"]["status"], status);
+        let millis = ends.since(start).as_millis() as u64;
+        assert_eq!(case["expect"]["ends_at_ms"], millis);
+        replayed += 1;
+    }
+    assert!(replayed > 0, "no case has checks that take time");
+}
+
+/// Waits until every check has a result.
+async fn all_probed(health: &Health) -> Registry {
+    let probed = async {
+        loop {
+            let registry = health.snapshot();
+            if registry.checks().iter().all(|check| check.last().is_some()) {
+                return registry;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let within = Duration::from_secs(30);
+    tokio::time::timeout(within, probed).await.unwrap()
 }
