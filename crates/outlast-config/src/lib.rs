@@ -22,6 +22,7 @@
 //! is a warning.
 
 mod explain;
+mod health;
 pub mod plan;
 mod policies;
 mod problem;

@@ -20,6 +20,8 @@ pub struct Plan {
     pub routes: Vec<Route>,
     /// In the order of the file.
     pub upstreams: Vec<Upstream>,
+    /// What the gateway says of itself.
+    pub health: Health,
 }
 
 /// How the gateway listens, and what it allows.
@@ -73,6 +75,66 @@ pub struct Admin {
     /// What an operator has to show to change something. An address that is not loopback needs
     /// one.
     pub token: Option<Secret>,
+}
+
+/// What the gateway says of itself.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// Dependencies that are probed in the background.
+    pub checks: Vec<HealthCheck>,
+    /// Whether each upstream with breakers is an informative check. Default: yes.
+    pub upstreams: bool,
+    /// A worker that has run nothing for so long is stuck. Default 10 s.
+    pub stuck_after: Duration,
+    /// The section in a canonical form: on reload, checks of an equal one go on.
+    pub source: String,
+}
+
+/// A dependency that is probed.
+#[derive(Clone, Debug)]
+pub struct HealthCheck {
+    /// Its name.
+    pub name: String,
+    /// How it is probed.
+    pub probe: Probe,
+    /// When it is probed, and what that means.
+    pub config: outlast_core::health::Config,
+}
+
+/// How a dependency is probed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Probe {
+    /// `HOST:PORT` takes a connection.
+    Tcp(String),
+    /// A GET of this URL is answered with 2xx.
+    Http(String),
+    /// The gRPC health service says that it is serving.
+    Grpc {
+        /// `http://HOST:PORT`.
+        url: String,
+        /// Empty for the server as a whole.
+        service: String,
+    },
+    /// Redis at this URL answers PING.
+    Redis(Setting),
+    /// PostgreSQL with these connection settings answers `SELECT 1`.
+    Postgres(Setting),
+    /// A file system has room.
+    Disk {
+        /// A path on it.
+        path: PathBuf,
+        /// The share that has to be free. Default 10 %.
+        free: Ratio,
+    },
+}
+
+/// A setting that may have a secret in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// It has none, and stands in the file.
+    Plain(String),
+    /// It is kept elsewhere.
+    Kept(Secret),
 }
 
 /// Where a secret is kept; never in the file itself.

@@ -44,10 +44,12 @@ pub(crate) fn plan(root: &Node, folder: &Path, problems: &mut Vec<Problem>) -> P
         .map(|entry| reader.upstream(entry))
         .collect();
     reader.refuse_cycles(&upstreams, file.names("upstreams"));
+    let health = crate::health::health(file.part("health", &sections::HEALTH), folder, problems);
     Plan {
         gateway,
         routes,
         upstreams,
+        health,
     }
 }
 

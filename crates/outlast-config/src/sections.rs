@@ -1,9 +1,11 @@
 //! Every key of a policy file.
 
 mod gateway;
+mod health;
 mod upstream;
 
 pub(crate) use self::gateway::GATEWAY;
+pub(crate) use self::health::{CHECK, HEALTH};
 pub(crate) use self::upstream::{BACKOFF, BREAKER, UPSTREAM};
 use crate::shape::Default::{Is, Means, Required};
 use crate::shape::{Default, Key, Kind, Section};
@@ -38,6 +40,12 @@ pub(crate) static FILE: Section = Section {
             Kind::Names(&Kind::Part(&UPSTREAM)),
             Means("none"),
             "the services that are depended on, and their policies",
+        ),
+        key(
+            "health",
+            Kind::Part(&HEALTH),
+            Means("its defaults"),
+            "what the gateway says of itself",
         ),
     ],
 };

@@ -8,29 +8,41 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use axum::body::Bytes;
 use axum::extract::{Path, Request, State as Extract};
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use outlast::breaker::Manual;
 use outlast_config::plan::{Admin, Secret};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
+use tokio::runtime::Runtime;
 
-use crate::attempt::wall;
 use crate::status::{Status, bulkheads};
 use crate::worker::Phase;
 use crate::{StartError, State, prometheus};
 
+/// The runtime of the admin listener, and of what is probed in the background.
+pub(crate) fn runtime() -> Result<Runtime, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(|error| StartError(format!("a runtime could not be started: {error}")))
+}
+
 /// Serves operators until the process ends; where it listens.
-pub(crate) fn start(admin: &Admin, state: &Arc<State>) -> Result<SocketAddr, StartError> {
+pub(crate) fn start(
+    admin: &Admin,
+    runtime: Runtime,
+    state: &Arc<State>,
+) -> Result<SocketAddr, StartError> {
     let address = admin.address;
-    let token = admin.token.as_ref().map(read_token).transpose()?;
+    let token = admin.token.as_ref().map(read_secret).transpose();
+    let token = token.map_err(|error| StartError(format!("the admin token: {error}")))?;
     if token.is_none() && !address.ip().is_loopback() {
         return Err(StartError(format!(
             "gateway.admin listens on {address}, which others can reach; give it a token"
@@ -56,10 +68,7 @@ pub(crate) fn start(admin: &Admin, state: &Arc<State>) -> Result<SocketAddr, Sta
     std::thread::Builder::new()
         .name("outlast-admin".to_owned())
         .spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            if let Err(error) = runtime.and_then(|runtime| runtime.block_on(serve)) {
+            if let Err(error) = runtime.block_on(serve) {
                 tracing::error!(%error, "the admin listener ended");
             }
         })
@@ -67,22 +76,21 @@ pub(crate) fn start(admin: &Admin, state: &Arc<State>) -> Result<SocketAddr, Sta
     Ok(bound)
 }
 
-fn read_token(secret: &Secret) -> Result<String, StartError> {
-    let (place, token) = match secret {
+/// A secret from where it is kept.
+pub(crate) fn read_secret(secret: &Secret) -> Result<String, String> {
+    let (place, text) = match secret {
         Secret::File(path) => {
-            let text = std::fs::read_to_string(path);
-            let text = text.map_err(|error| {
-                StartError(format!("the admin token in {}: {error}", path.display()))
-            })?;
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| format!("{}: {error}", path.display()))?;
             let line = text.lines().next().unwrap_or_default().trim().to_owned();
             (path.display().to_string(), line)
         }
         Secret::Environment(name) => (name.clone(), std::env::var(name).unwrap_or_default()),
     };
-    if token.is_empty() {
-        return Err(StartError(format!("the admin token in {place} is empty")));
+    if text.is_empty() {
+        return Err(format!("{place} is empty"));
     }
-    Ok(token)
+    Ok(text)
 }
 
 fn routes(state: Arc<State>) -> Router {
@@ -95,9 +103,7 @@ fn routes(state: Arc<State>) -> Router {
             authorize,
         ));
     Router::new()
-        .route("/health/live", get(live))
-        .route("/health/ready", get(ready))
-        .route("/health/startup", get(startup))
+        .route("/health/{*what}", get(health))
         .route("/metrics", get(metrics))
         .route("/metrics/bulkheads", get(bulkhead_metrics))
         .route("/status", get(status))
@@ -135,53 +141,18 @@ fn same(given: &[u8], token: &[u8]) -> bool {
     given.len() == token.len() && differing == 0
 }
 
-async fn live() -> impl IntoResponse {
-    let now = wall().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Json(Live {
-        status: "alive",
-        timestamp: now.as_secs_f64(),
-    })
-}
-
-#[derive(Serialize)]
-struct Live {
-    status: &'static str,
-    timestamp: f64,
-}
-
-async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
-    let serving = *state.phases.borrow() == Phase::Serving;
-    let listeners = state.tables.borrow().listeners.len();
-    let readiness = Readiness {
-        status: if serving { "ready" } else { "not ready" },
-        checks: Checks {
-            listeners: format!("{listeners} open"),
-            drain: if serving { "ok" } else { "draining" },
-        },
+async fn health(Extract(state): Extract<Arc<State>>, uri: Uri) -> Response {
+    let vitals = state.tables.borrow().vitals.clone();
+    let Some(answer) = vitals
+        .expect("there is an admin listener")
+        .answer(uri.path())
+        .await
+    else {
+        return refuse(StatusCode::NOT_FOUND, "there is no such document");
     };
-    let code = if serving {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    (code, Json(readiness)).into_response()
-}
-
-#[derive(Serialize)]
-struct Readiness {
-    status: &'static str,
-    checks: Checks,
-}
-
-#[derive(Serialize)]
-struct Checks {
-    listeners: String,
-    drain: &'static str,
-}
-
-async fn startup() -> impl IntoResponse {
-    // This listener is opened after the others.
-    Json(json!({ "status": "started" }))
+    let status = StatusCode::from_u16(answer.status).expect("health answers with statuses");
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (status, kind, answer.body).into_response()
 }
 
 async fn metrics(Extract(state): Extract<Arc<State>>) -> impl IntoResponse {

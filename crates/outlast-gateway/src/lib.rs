@@ -16,6 +16,7 @@ mod connection;
 mod exchange;
 mod forward;
 mod guard;
+mod health;
 mod histogram;
 mod listen;
 mod metrics;
@@ -41,6 +42,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use outlast_config::plan::Plan;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 pub use crate::status::{
@@ -82,6 +84,8 @@ pub(crate) struct State {
     pub(crate) options: Options,
     /// What an operator has to show, once the admin listener has started.
     pub(crate) admin_token: OnceLock<Option<Box<str>>>,
+    /// Where checks are probed: the admin listener's runtime, if there is one.
+    executor: Option<Handle>,
     /// One reload at a time.
     reloading: Mutex<()>,
 }
@@ -94,7 +98,10 @@ impl Gateway {
     /// started.
     pub fn start(plan: Plan, options: Options) -> Result<Gateway, StartError> {
         let workers = plan.gateway.workers.map_or_else(processors, usize::from);
-        let (table, _) = Table::new(plan, None, workers).map_err(StartError)?;
+        let admin = plan.gateway.admin.clone();
+        let runtime = admin.as_ref().map(|_| admin::runtime()).transpose()?;
+        let executor = runtime.as_ref().map(|runtime| runtime.handle().clone());
+        let (table, _) = Table::new(plan, None, workers, executor.as_ref()).map_err(StartError)?;
         let addresses = table
             .listeners
             .iter()
@@ -107,6 +114,7 @@ impl Gateway {
             workers,
             options,
             admin_token: OnceLock::new(),
+            executor,
             reloading: Mutex::new(()),
         });
         let mut gateway = Gateway {
@@ -118,9 +126,9 @@ impl Gateway {
         for index in 0..workers {
             gateway.workers.push(spawn(index, &state)?);
         }
-        let admin = state.tables.borrow().gateway.admin.clone();
         gateway.admin = admin
-            .map(|admin| admin::start(&admin, &state))
+            .zip(runtime)
+            .map(|(admin, runtime)| admin::start(&admin, runtime, &state))
             .transpose()?;
         Ok(gateway)
     }
@@ -197,7 +205,8 @@ impl State {
             .unwrap_or_else(PoisonError::into_inner);
         let before = Arc::clone(&self.tables.borrow());
         let (table, changes) =
-            Table::new(plan, Some(&before), self.workers).map_err(ReloadError)?;
+            Table::new(plan, Some(&before), self.workers, self.executor.as_ref())
+                .map_err(ReloadError)?;
         let mut later = Vec::new();
         if table
             .gateway
@@ -208,6 +217,9 @@ impl State {
         }
         if table.gateway.admin != before.gateway.admin {
             later.push("gateway.admin");
+        }
+        if let Some(vitals) = &table.vitals {
+            vitals.drains(*self.phases.borrow() != Phase::Serving);
         }
         self.tables.send_replace(Arc::new(table));
         Ok(Reloaded { changes, later })
@@ -221,6 +233,9 @@ impl State {
             }
             serving
         });
+        if let Some(vitals) = &self.tables.borrow().vitals {
+            vitals.drains(true);
+        }
     }
 }
 

@@ -12,8 +12,10 @@ use http::uri::Scheme;
 use http::{HeaderName, StatusCode};
 use outlast_config::plan::{self, Plan, RateKey};
 use rustls::ServerConfig;
+use tokio::runtime::Handle;
 
 use crate::connect::Dial;
+use crate::health::Vitals;
 use crate::metrics::{EndpointMetrics, Errors, RouteMetrics};
 use crate::stale::Stale;
 use crate::{listen, routes, tls};
@@ -25,6 +27,8 @@ pub(crate) struct Table {
     pub(crate) routes: Vec<Route>,
     pub(crate) upstreams: Vec<Entry>,
     pub(crate) listeners: Vec<Listener>,
+    /// What the gateway says of itself, if anybody can ask.
+    pub(crate) vitals: Option<Arc<Vitals>>,
     /// Requests that no route took.
     unrouted: Arc<RouteMetrics>,
 }
@@ -155,8 +159,12 @@ impl Table {
         plan: Plan,
         before: Option<&Table>,
         workers: usize,
+        executor: Option<&Handle>,
     ) -> Result<(Table, Changes), String> {
         let (upstreams, changes) = upstreams(&plan, before, workers)?;
+        let former = before.and_then(|before| before.vitals.as_ref());
+        let vitals =
+            executor.map(|executor| Vitals::take_over(&plan.health, &upstreams, former, executor));
         let route = |route: plan::Route| {
             let metrics = before
                 .and_then(|before| before.route_named(&route.name))
@@ -189,6 +197,7 @@ impl Table {
             routes,
             upstreams,
             listeners,
+            vitals: vitals.transpose()?,
             unrouted,
         };
         Ok((table, changes))
@@ -256,6 +265,15 @@ fn upstreams(
 }
 
 impl Upstream {
+    /// Whether its endpoints have breakers.
+    pub(crate) fn has_breakers(&self) -> bool {
+        let stats = self.policies.stats();
+        stats
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.breaker.is_some())
+    }
+
     fn new(plan: plan::Upstream, workers: usize) -> Result<Upstream, String> {
         let policies =
             outlast::Upstream::new(plan.policies.clone()).map_err(|error| error.to_string())?;

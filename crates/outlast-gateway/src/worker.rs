@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::LocalSet;
 
 use crate::connection;
+use crate::health::Vitals;
 use crate::pool::Pool;
 use crate::table::{Listener, Sockets, Table, Upstream};
 use crate::times::{TICK, Times, Verdict};
@@ -139,6 +140,8 @@ impl Worker {
     ) {
         let mut accepting = HashMap::new();
         self.accept_from(&mut accepting);
+        let mut watched = None;
+        self.watch_by(&mut watched);
         let mut sweep = tokio::time::interval(TICK);
         loop {
             tokio::select! {
@@ -150,6 +153,7 @@ impl Worker {
                     let local = Rc::new(Local::new(table, Some(&self.local())));
                     *self.local.borrow_mut() = local;
                     self.accept_from(&mut accepting);
+                    self.watch_by(&mut watched);
                 }
                 changed = phases.changed() => {
                     let phase = *phases.borrow_and_update();
@@ -220,6 +224,20 @@ impl Worker {
                 }
                 Err(error) => tracing::error!(%error, "a listening socket could not be used"),
             }
+        }
+    }
+
+    /// Lets what the gateway says of itself watch this worker, unless it does.
+    fn watch_by(&self, watched: &mut Option<Arc<Vitals>>) {
+        let vitals = self.local().table.vitals.clone();
+        let same = match (&vitals, &*watched) {
+            (Some(vitals), Some(watched)) => Arc::ptr_eq(vitals, watched),
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        if let Some(vitals) = vitals.filter(|_| !same) {
+            vitals.watch_worker(self.index);
+            *watched = Some(vitals);
         }
     }
 

@@ -11,6 +11,7 @@ mod clients;
 mod corpora;
 mod fallbacks;
 mod forwarding;
+mod health;
 mod lifecycle;
 mod limits;
 mod outages;
