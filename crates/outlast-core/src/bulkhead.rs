@@ -22,30 +22,23 @@ use std::time::Duration;
 
 pub use queue::Ticket;
 
-use self::queue::{Queue, Waiter};
+use self::queue::Queue;
 use crate::config::{ConfigError, DAY, ensure};
 use crate::reject::{Reason, Rejection};
-use crate::sync::{AtomicU32, AtomicU64, Ordering, Padded};
+use crate::seats::{Joined, MOST, Seats};
+use crate::sync::{AtomicU64, Ordering};
 use crate::time::{Time, nanos};
+use crate::waiting::Waiter;
 
 /// Seats shared by the calls to one upstream.
 #[derive(Debug)]
 pub struct Bulkhead {
-    hot: Padded<Hot>,
+    seats: Seats,
     queue: Queue,
     waits: Waits,
     rejected: AtomicU64,
-    bound: u64,
+    bound: u32,
     queue_timeout: Duration,
-}
-
-/// What every admission changes, alone on its cache lines, and what it only reads.
-#[derive(Debug)]
-struct Hot {
-    word: Padded<AtomicU64>,
-    limit: AtomicU32,
-    peak: AtomicU32,
-    accepted_high: AtomicU64,
 }
 
 /// How long callers waited for a seat.
@@ -78,16 +71,11 @@ impl Bulkhead {
     pub fn new(config: Config) -> Result<Bulkhead, ConfigError> {
         config.check()?;
         Ok(Bulkhead {
-            hot: Padded(Hot {
-                word: Padded(AtomicU64::new(0)),
-                limit: AtomicU32::new(config.concurrency),
-                peak: AtomicU32::new(0),
-                accepted_high: AtomicU64::new(0),
-            }),
+            seats: Seats::new(config.concurrency),
             queue: Queue::new(config.queue),
             waits: Waits::default(),
             rejected: AtomicU64::new(0),
-            bound: u64::from(config.queue),
+            bound: config.queue,
             queue_timeout: config.queue_timeout,
         })
     }
@@ -123,14 +111,9 @@ impl Bulkhead {
     #[inline]
     pub fn release(&self, seat: Seat) {
         let Seat(()) = seat;
-        let mut word = Word(self.hot.0.word.0.load(Ordering::Relaxed));
-        while word.waiting() == 0 {
-            match self.swap(word, word.minus_active()) {
-                Ok(()) => return,
-                Err(changed) => word = changed,
-            }
+        if self.seats.release().is_none() {
+            self.hand_over();
         }
-        self.hand_over();
     }
 
     /// The seat of a ticket that has been granted, or the ticket back. Ask again when its waker
@@ -157,7 +140,7 @@ impl Bulkhead {
             self.release(Seat(()));
         } else {
             queue.remove(&ticket.waiter);
-            self.update(Word::minus_waiting);
+            self.seats.forget_waiting();
         }
         timed_out.then(|| {
             self.rejected.fetch_add(1, Ordering::Relaxed);
@@ -168,19 +151,14 @@ impl Bulkhead {
     /// Changes the number of seats, at least 1 and at most 1,048,575. More seats go to those who
     /// wait; fewer take effect as seats are returned.
     pub fn resize(&self, concurrency: u32) {
-        self.hot
-            .0
-            .limit
-            .store(concurrency.clamp(1, Word::MAX), Ordering::SeqCst);
+        self.seats.set_limit(concurrency.clamp(1, MOST));
         loop {
             let mut queue = self.queue.lock();
-            let word = Word(self.hot.0.word.0.load(Ordering::Acquire));
-            if word.waiting() == 0 || !self.has_room(word) {
+            if self.seats.waiting() == 0 || self.seats.active() >= self.seats.limit() {
                 return;
             }
             let next = queue.pop().expect("somebody waits");
-            self.update(Word::seat_waiting);
-            self.note_peak(Word(self.hot.0.word.0.load(Ordering::Relaxed)));
+            self.seats.seat_waiting();
             drop(queue);
             next.wake();
         }
@@ -193,19 +171,17 @@ impl Bulkhead {
 
     /// A snapshot for people and metrics.
     pub fn stats(&self) -> Stats {
-        let word = Word(self.hot.0.word.0.load(Ordering::Acquire));
-        let high = self.hot.0.accepted_high.load(Ordering::Relaxed);
-        let accepted = high << Word::ACCEPTED_BITS | word.accepted();
+        let accepted = self.seats.accepted();
         let rejected = self.rejected.load(Ordering::Relaxed);
         let waited = self.waits.count.load(Ordering::Relaxed);
         let total = self.waits.total.load(Ordering::Relaxed);
         Stats {
-            concurrency: self.hot.0.limit.load(Ordering::Relaxed),
+            concurrency: self.seats.limit(),
             accepted,
             rejected,
-            active: word.active(),
-            peak: self.hot.0.peak.load(Ordering::Relaxed),
-            queued: word.waiting(),
+            active: self.seats.active(),
+            peak: self.seats.peak(),
+            queued: self.seats.waiting(),
             average_wait: Duration::from_nanos(total.checked_div(waited).unwrap_or(0)),
             longest_wait: Duration::from_nanos(self.waits.longest.load(Ordering::Relaxed)),
             rejection_rate: match accepted + rejected {
@@ -222,45 +198,22 @@ impl Bulkhead {
 
     #[inline]
     fn take(&self) -> Option<Seat> {
-        let mut word = Word(self.hot.0.word.0.load(Ordering::Relaxed));
-        while word.waiting() == 0 && self.has_room(word) {
-            match self.swap(word, word.plus_active()) {
-                Ok(()) => {
-                    self.note_peak(word.plus_active());
-                    return Some(Seat(()));
-                }
-                Err(changed) => word = changed,
-            }
-        }
-        None
+        self.seats.take(self.seats.limit()).then_some(Seat(()))
     }
 
     #[cold]
     fn enqueue(&self, now: Time) -> Result<Admission, Rejection> {
         let queue = self.queue.lock();
-        let mut word = Word(self.hot.0.word.0.load(Ordering::Acquire));
-        loop {
-            let seated = word.waiting() == 0 && self.has_room(word);
-            if !seated && u64::from(word.waiting()) >= self.bound {
-                drop(queue);
-                return self.reject(Reason::Full);
+        match self.seats.join(self.seats.limit(), self.bound, false) {
+            Joined::Seated => Ok(Admission::Seat(Seat(()))),
+            Joined::Waits => {
+                let waiter = Arc::new(Waiter::default());
+                queue.push(Arc::clone(&waiter));
+                Ok(Admission::Queued(Ticket { waiter, since: now }))
             }
-            let next = if seated {
-                word.plus_active()
-            } else {
-                word.plus_waiting()
-            };
-            match self.swap(word, next) {
-                Ok(()) if seated => {
-                    self.note_peak(next);
-                    return Ok(Admission::Seat(Seat(())));
-                }
-                Ok(()) => {
-                    let waiter = Arc::new(Waiter::default());
-                    queue.push(Arc::clone(&waiter));
-                    return Ok(Admission::Queued(Ticket { waiter, since: now }));
-                }
-                Err(changed) => word = changed,
+            Joined::Full => {
+                drop(queue);
+                self.reject(Reason::Full)
             }
         }
     }
@@ -269,55 +222,21 @@ impl Bulkhead {
     #[cold]
     fn hand_over(&self) {
         let mut queue = self.queue.lock();
-        let word = Word(self.hot.0.word.0.load(Ordering::Acquire));
-        let keeps_seat = word.active() <= self.hot.0.limit.load(Ordering::SeqCst);
+        let keeps_seat = self.seats.active() <= self.seats.limit();
         let next = if keeps_seat { queue.pop() } else { None };
         match next {
             Some(waiter) => {
-                self.update(Word::inherit_seat);
-                self.note_peak(Word(self.hot.0.word.0.load(Ordering::Relaxed)));
+                self.seats.inherit();
                 drop(queue);
                 waiter.wake();
             }
-            None => self.update(Word::minus_active),
+            None => self.seats.give_up(),
         }
-    }
-
-    #[inline]
-    fn has_room(&self, word: Word) -> bool {
-        word.active() < self.hot.0.limit.load(Ordering::Relaxed)
     }
 
     fn reject<T>(&self, reason: Reason) -> Result<T, Rejection> {
         self.rejected.fetch_add(1, Ordering::Relaxed);
         Err(Rejection::new(reason))
-    }
-
-    #[inline]
-    fn note_peak(&self, word: Word) {
-        if word.active() > self.hot.0.peak.load(Ordering::Relaxed) {
-            self.hot.0.peak.fetch_max(word.active(), Ordering::Relaxed);
-        }
-    }
-
-    #[inline]
-    fn swap(&self, from: Word, to: Word) -> Result<(), Word> {
-        let hot = &self.hot.0;
-        hot.word
-            .0
-            .compare_exchange_weak(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed)
-            .map_err(Word)?;
-        if to.accepted() < from.accepted() {
-            hot.accepted_high.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    fn update(&self, change: impl Fn(Word) -> Word) {
-        let mut word = Word(self.hot.0.word.0.load(Ordering::Relaxed));
-        while let Err(changed) = self.swap(word, change(word)) {
-            word = changed;
-        }
     }
 }
 
@@ -388,14 +307,14 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let seats = 1..=Word::MAX;
+        let seats = 1..=MOST;
         ensure(
             seats.contains(&self.concurrency),
             "bulkhead.concurrency",
             "must lie between 1 and 1,048,575",
         )?;
         ensure(
-            self.queue <= Word::MAX,
+            self.queue <= MOST,
             "bulkhead.queue",
             "may be at most 1,048,575",
         )?;
@@ -404,62 +323,6 @@ impl Config {
             "bulkhead.queue_timeout",
             "may be at most 24 h; a caller's deadline ends its wait in any case",
         )
-    }
-}
-
-/// `active:20 | waiting:20 | accepted:24`, changed by compare-and-swap alone, so that a decision
-/// and its count are one step.
-#[derive(Clone, Copy)]
-struct Word(u64);
-
-impl Word {
-    const ACCEPTED_BITS: u32 = 24;
-    const MAX: u32 = (1 << 20) - 1;
-    const ONE_ACTIVE: u64 = 1 << 44;
-    const ONE_WAITING: u64 = 1 << 24;
-
-    fn active(self) -> u32 {
-        (self.0 >> 44) as u32
-    }
-
-    fn waiting(self) -> u32 {
-        (self.0 >> 24) as u32 & Word::MAX
-    }
-
-    fn accepted(self) -> u64 {
-        self.0 & (Word::ONE_WAITING - 1)
-    }
-
-    /// One seat more, counted as accepted.
-    fn plus_active(self) -> Word {
-        Word(self.0 + Word::ONE_ACTIVE).plus_accepted()
-    }
-
-    fn minus_active(self) -> Word {
-        Word(self.0 - Word::ONE_ACTIVE)
-    }
-
-    fn plus_waiting(self) -> Word {
-        Word(self.0 + Word::ONE_WAITING)
-    }
-
-    fn minus_waiting(self) -> Word {
-        Word(self.0 - Word::ONE_WAITING)
-    }
-
-    /// One who waited gets a new seat.
-    fn seat_waiting(self) -> Word {
-        self.minus_waiting().plus_active()
-    }
-
-    /// One who waited gets the seat of one who leaves.
-    fn inherit_seat(self) -> Word {
-        self.minus_waiting().plus_accepted()
-    }
-
-    fn plus_accepted(self) -> Word {
-        let accepted = (self.accepted() + 1) & (Word::ONE_WAITING - 1);
-        Word(self.0 & !(Word::ONE_WAITING - 1) | accepted)
     }
 }
 

@@ -57,10 +57,12 @@ pub mod ratio;
 pub mod reject;
 pub mod retry;
 pub mod rng;
+mod seats;
 mod sync;
 pub mod tier;
 pub mod time;
 pub mod upstream;
+mod waiting;
 pub mod window;
 
 #[cfg(all(test, loom))]

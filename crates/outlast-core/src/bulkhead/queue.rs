@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::time::Time;
+use crate::waiting::{Answer, Waiter};
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -37,33 +38,12 @@ impl Locked<'_> {
     /// The one who waited longest; from now on its ticket is granted.
     pub(super) fn pop(&mut self) -> Option<Arc<Waiter>> {
         let waiter = self.0.pop_front()?;
-        lock(&waiter.state).granted = true;
+        waiter.decide(Answer::Granted);
         Some(waiter)
     }
 
     pub(super) fn remove(mut self, waiter: &Arc<Waiter>) {
         self.0.retain(|other| !Arc::ptr_eq(other, waiter));
-    }
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Waiter {
-    state: Mutex<WaiterState>,
-}
-
-#[derive(Debug, Default)]
-struct WaiterState {
-    granted: bool,
-    waker: Option<Waker>,
-}
-
-impl Waiter {
-    /// Tells the caller, outside of the queue's lock.
-    pub(super) fn wake(&self) {
-        let waker = lock(&self.state).waker.take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
     }
 }
 
@@ -80,19 +60,11 @@ impl Ticket {
     /// Wakes `waker` when the seat is granted; the last one set counts. If it has been granted
     /// already, `waker` is woken at once.
     pub fn wake(&self, waker: &Waker) {
-        let mut state = lock(&self.waiter.state);
-        if state.granted {
-            drop(state);
-            return waker.wake_by_ref();
-        }
-        match &mut state.waker {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
+        self.waiter.listen(waker);
     }
 
     /// Whether the seat is there.
     pub fn is_granted(&self) -> bool {
-        lock(&self.waiter.state).granted
+        self.waiter.answer() == Answer::Granted
     }
 }
