@@ -3,6 +3,8 @@
 use std::time::Duration;
 use std::{error, fmt};
 
+use crate::config::DAY;
+
 /// "No", said by a policy: why, and when it is worth asking again.
 ///
 /// A rejection is Outlast's own answer, never the dependency's, so no policy counts it as a
@@ -29,6 +31,17 @@ impl Rejection {
         Rejection {
             reason,
             retry_after: Some(wait),
+        }
+    }
+
+    /// The same with a hint that is up to twice as long, by `unit` from 0 to 1: the random number
+    /// of whoever tells it to a caller. Jitter as wide as the wait itself keeps those who were
+    /// turned away together from coming back together. Without a hint, the same.
+    pub fn jittered(self, unit: f64) -> Rejection {
+        let spread = |wait: Duration| wait.saturating_add(wait.mul_f64(unit.clamp(0.0, 1.0)));
+        Rejection {
+            retry_after: self.retry_after.map(|wait| spread(wait.min(DAY))),
+            ..self
         }
     }
 }
@@ -71,11 +84,15 @@ pub enum Reason {
     NotIdempotent,
     /// A fault was injected on purpose.
     Fault,
+    /// There is more to do than can be done, and others matter more or came in better time.
+    Shed,
+    /// The dependency refuses so many calls that this one was not even sent.
+    Throttled,
 }
 
 impl Reason {
     /// All reasons, in the order of [`Reason::index`].
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 13] = [
         Reason::Open,
         Reason::Overload,
         Reason::Full,
@@ -87,6 +104,8 @@ impl Reason {
         Reason::Attempts,
         Reason::NotIdempotent,
         Reason::Fault,
+        Reason::Shed,
+        Reason::Throttled,
     ];
 
     /// A stable snake_case name for metrics, logs and problem documents.
@@ -103,6 +122,8 @@ impl Reason {
             Reason::Attempts => "attempts",
             Reason::NotIdempotent => "not_idempotent",
             Reason::Fault => "fault",
+            Reason::Shed => "shed",
+            Reason::Throttled => "throttled",
         }
     }
 
@@ -124,6 +145,8 @@ impl Reason {
             Reason::Attempts => "all attempts are used up",
             Reason::NotIdempotent => "the call may not be repeated",
             Reason::Fault => "a fault was injected",
+            Reason::Shed => "there is more to do than can be done",
+            Reason::Throttled => "the dependency refuses most calls",
         }
     }
 }
@@ -143,6 +166,18 @@ mod tests {
             Rejection::new(Reason::Budget).to_string(),
             "the budget for extra attempts is empty"
         );
+    }
+
+    #[test]
+    fn jitter_is_as_wide_as_the_wait() {
+        let shed = |millis| Rejection::after(Reason::Shed, Duration::from_millis(millis));
+        assert_eq!(shed(100).jittered(0.0), shed(100));
+        assert_eq!(shed(100).jittered(0.5), shed(150));
+        assert_eq!(shed(100).jittered(7.0), shed(200));
+        let unknown = Rejection::new(Reason::Full);
+        assert_eq!(unknown.jittered(0.5), unknown);
+        let never = Rejection::after(Reason::Open, Duration::MAX).jittered(1.0);
+        assert_eq!(never.retry_after, Some(2 * DAY));
     }
 
     #[test]

@@ -99,12 +99,13 @@ pub fn status(reason: Reason) -> StatusCode {
 }
 
 /// The gRPC code for a call that a policy ended: `DEADLINE_EXCEEDED` for a deadline or timeout,
-/// `RESOURCE_EXHAUSTED` for the rate limit and a full bulkhead, `UNAVAILABLE` for every other
+/// `RESOURCE_EXHAUSTED` for the rate limit, a full bulkhead, a shed and a throttled call (whoever sees it
+/// as an overload comes back later, not at once), `UNAVAILABLE` for every other
 /// reason.
 pub fn grpc_status(reason: Reason) -> u32 {
     match reason {
         Reason::Deadline | Reason::Timeout => 4,
-        Reason::Rate | Reason::Full | Reason::QueueTimeout => 8,
+        Reason::Rate | Reason::Full | Reason::QueueTimeout | Reason::Shed | Reason::Throttled => 8,
         _ => 14,
     }
 }
