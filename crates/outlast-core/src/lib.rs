@@ -58,6 +58,7 @@ pub mod reject;
 pub mod retry;
 pub mod rng;
 mod seats;
+pub mod shed;
 mod sync;
 pub mod tier;
 pub mod time;

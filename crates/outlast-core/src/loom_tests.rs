@@ -25,7 +25,9 @@ use crate::hedge::Latency;
 use crate::outcome::Outcome;
 use crate::rate::{self, Rate};
 use crate::ratio::Ratio;
+use crate::shed::{self, Shed};
 use crate::sync::{AtomicU32, Ordering};
+use crate::tier::Tier;
 use crate::time::Time;
 use crate::window::{Counted, Tally, Timed, Window};
 
@@ -492,5 +494,122 @@ fn failures_of_two_threads_eject_once_and_leave_nothing_in_flight() {
         assert_eq!(stats.endpoints[0].ejected_until, Some(at(30_010)));
         assert!(stats.endpoints[0].latency.unwrap() >= SECOND);
         assert_eq!(balance.choose(Wish::new(7), at(10), |_| false), Some(1));
+    });
+}
+
+fn shedder(limit: u32, queue: u32) -> Shed {
+    let limit = shed::Limit::fixed(limit);
+    Shed::new(shed::Config::new(limit).queue(queue), 1).unwrap()
+}
+
+fn asks(shed: &Shed, tier: Tier) -> shed::Admission {
+    shed.admit(tier, Time::MAX, at(0))
+        .expect("there is room in the queue")
+}
+
+fn ends(shed: &Shed, permit: shed::Permit) {
+    shed.record(permit, Outcome::Success, MS, at(0));
+}
+
+/// The permit of somebody to whom all others have given way.
+fn permitted(shed: &Shed, admission: shed::Admission) -> shed::Permit {
+    match admission {
+        shed::Admission::Permit(permit) => permit,
+        shed::Admission::Queued(ticket) => match shed.redeem(ticket) {
+            shed::Turn::Permit(permit) => permit,
+            turn => panic!("all permits were returned, so the wakeup is lost: {turn:?}"),
+        },
+    }
+}
+
+fn assert_is_idle(shed: &Shed) {
+    let stats = shed.stats();
+    assert_eq!((stats.in_flight, stats.queued), (0, 0));
+    assert!(stats.peak <= stats.limit);
+}
+
+#[test]
+fn one_who_asks_while_the_permit_is_returned_gets_it() {
+    model(|| {
+        let shed = Arc::new(shedder(1, 1));
+        let permit = permitted(&shed, asks(&shed, Tier::Important));
+        let ((), admission) = both(
+            &shed,
+            |shed| ends(shed, permit),
+            |shed| asks(shed, Tier::Critical),
+        );
+        let permit = permitted(&shed, admission);
+        ends(&shed, permit);
+        assert_is_idle(&shed);
+    });
+}
+
+#[test]
+fn one_who_leaves_the_line_does_not_take_the_permit_along() {
+    model(|| {
+        let shed = Arc::new(shedder(1, 2));
+        let permit = permitted(&shed, asks(&shed, Tier::Important));
+        let shed::Admission::Queued(first) = asks(&shed, Tier::Critical) else {
+            panic!("a seat was free");
+        };
+        let second = asks(&shed, Tier::Optional);
+        both(
+            &shed,
+            |shed| ends(shed, permit),
+            |shed| shed.leave(first, false, at(0)),
+        );
+        let permit = permitted(&shed, second);
+        ends(&shed, permit);
+        assert_is_idle(&shed);
+    });
+}
+
+#[test]
+fn one_who_is_pushed_out_is_refused_once_and_its_place_is_not_lost() {
+    model(|| {
+        let shed = Arc::new(shedder(1, 1));
+        let permit = permitted(&shed, asks(&shed, Tier::Important));
+        let shed::Admission::Queued(optional) = asks(&shed, Tier::Optional) else {
+            panic!("a seat was free");
+        };
+        let ((), critical) = both(
+            &shed,
+            |shed| ends(shed, permit),
+            |shed| {
+                shed.admit(Tier::Critical, Time::MAX, at(0))
+                    .expect("it pushes one out")
+            },
+        );
+        let stats = shed.stats();
+        match shed.redeem(optional) {
+            shed::Turn::Permit(permit) => ends(&shed, permit),
+            shed::Turn::Refused(_) => assert_eq!(stats.shed(Tier::Optional), 1),
+            shed::Turn::Queued(_) => panic!("it waits for nobody"),
+        }
+        let permit = permitted(&shed, critical);
+        ends(&shed, permit);
+        assert_is_idle(&shed);
+    });
+}
+
+#[test]
+fn a_window_of_latencies_is_closed_once_with_all_its_calls() {
+    model(|| {
+        let meter = Arc::new(shed::Meter::new());
+        meter.open((2, Duration::ZERO), at(0));
+        let note = |meter: &shed::Meter| {
+            if meter.note(MS, 1, at(0)) {
+                meter.close(at(0)).map_or(0, |sample| {
+                    assert_eq!(sample.took, MS);
+                    sample.calls
+                })
+            } else {
+                0
+            }
+        };
+        let (mine, theirs) = both(&meter, note, note);
+        assert_eq!(mine + theirs, 2);
+        assert!(mine == 0 || theirs == 0);
+        assert_eq!(meter.close(at(0)), None);
     });
 }
