@@ -10,6 +10,7 @@
 mod calls;
 mod laws;
 mod open;
+mod overload;
 mod peers;
 mod queues;
 mod vectors;
