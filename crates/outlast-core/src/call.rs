@@ -1,7 +1,7 @@
 //! One call, walked through all policies of its upstream.
 //!
 //! ```text
-//! call     deadline > rate > [ attempts: retry | hedge | failover ] > (fallback, by the driver)
+//! call     deadline > throttle > shed > rate > [ attempts: retry | hedge | failover ] > (fallback, by the driver)
 //! attempt  budget > endpoint (pause, breaker) > bulkhead seat > timeout > I/O
 //! ```
 //!
@@ -20,6 +20,7 @@
 //!   hasty callers must not.
 
 mod attempt;
+mod entry;
 mod plan;
 
 use std::num::NonZeroU32;
@@ -28,12 +29,16 @@ use std::time::Duration;
 
 pub use self::attempt::{Attempt, AttemptId, Kind, Open};
 use self::attempt::{Ended, Live};
+use self::entry::Entry;
+pub use self::entry::Queued;
 use crate::budget::Withdrawal;
 use crate::bulkhead::{Seat, Ticket};
 use crate::hedge::MAX_HEDGES;
 use crate::outcome::Outcome;
 use crate::reject::{Reason, Rejection};
 use crate::rng::Rng;
+use crate::shed;
+use crate::tier::Tier;
 use crate::time::Time;
 use crate::upstream::{Pace, Upstream};
 
@@ -43,6 +48,7 @@ pub struct Request {
     deadline: Time,
     repeatable: bool,
     key: u64,
+    tier: Tier,
     seed: u64,
 }
 
@@ -55,6 +61,7 @@ impl Request {
             deadline: Time::MAX,
             repeatable: true,
             key: 0,
+            tier: Tier::default(),
             seed,
         }
     }
@@ -68,6 +75,12 @@ impl Request {
     /// Whether making it twice does no harm. If not, there is one attempt. Default `true`.
     pub fn repeatable(mut self, repeatable: bool) -> Request {
         self.repeatable = repeatable;
+        self
+    }
+
+    /// How much it matters when not all calls can be served. Default [`Tier::Important`].
+    pub fn tier(mut self, tier: Tier) -> Request {
+        self.tier = tier;
         self
     }
 
@@ -138,6 +151,7 @@ pub struct Call<U: Deref<Target = Upstream>> {
     /// How the latest attempt without a result ended.
     last_cut: Option<Rejection>,
     paid: Option<Withdrawal>,
+    entry: Entry,
 }
 
 /// The first attempt and its hedges.
@@ -147,6 +161,8 @@ const MAX_LIVE: usize = 1 + MAX_HEDGES as usize;
 enum Phase {
     /// Nothing has been asked yet.
     Arrived,
+    /// The shedder lets it wait.
+    Entering { ticket: shed::Ticket },
     /// The rate limit gave a later turn.
     Paced { until: Time },
     /// An attempt may start; the seat is there if it came through the queue.
@@ -200,6 +216,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             last_result: None,
             last_cut: None,
             paid: None,
+            entry: Entry::NONE,
         }
     }
 
@@ -228,13 +245,15 @@ impl<U: Deref<Target = Upstream>> Call<U> {
                 Phase::Ended(end) => return *end,
                 Phase::Arrived => {
                     self.phase = Phase::Running;
-                    if self.is_admitted()
+                    if self.is_let_in()
+                        && self.is_admitted()
                         && let Some(attempt) = self.start(Kind::First, None)
                     {
                         return Step::Attempt(attempt);
                     }
                 }
-                Phase::Paced { .. }
+                Phase::Entering { .. }
+                | Phase::Paced { .. }
                 | Phase::Ready { .. }
                 | Phase::Queued { .. }
                 | Phase::Backoff { .. }
@@ -250,6 +269,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     /// A step of a call that has been admitted and has not ended.
     fn go_on(&mut self, now: Time) -> Option<Step> {
         match std::mem::replace(&mut self.phase, Phase::Running) {
+            Phase::Entering { ticket } => self.wait_to_enter(ticket),
             Phase::Paced { until } if now < until => self.wait(Phase::Paced { until }, until),
             Phase::Paced { .. } => self.ready(Kind::First),
             Phase::Ready { kind, seat } => self.start_later(kind, seat),
@@ -301,8 +321,9 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         self.now = now;
         let live = self.take_live(id)?;
         self.last_result = Some(id);
+        let entry = std::mem::replace(&mut self.entry, Entry::NONE);
         self.end(Step::Done { id, stop: None });
-        Some(self.opened(live))
+        Some(self.opened(live, entry))
     }
 
     /// The call can no longer be repeated: what it sends is not there any more.
@@ -328,6 +349,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     pub fn cancel(&mut self, now: Time) {
         self.now = now;
         self.cancel_live(Ended::Abandoned);
+        self.give_up_entry();
         self.return_unused();
         if !matches!(self.phase, Phase::Ended(_)) {
             self.leave();
@@ -335,10 +357,11 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         }
     }
 
-    /// The place in the bulkhead's queue, while the call waits in it: give it a waker.
-    pub fn ticket(&self) -> Option<&Ticket> {
+    /// The queue in which the call waits, if it does: give it a waker.
+    pub fn ticket(&self) -> Option<Queued<'_>> {
         match &self.phase {
-            Phase::Queued { ticket, .. } => Some(ticket),
+            Phase::Queued { ticket, .. } => Some(Queued::Seat(ticket)),
+            Phase::Entering { ticket } => Some(Queued::Entry(ticket)),
             _ => None,
         }
     }
@@ -512,6 +535,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
 
     #[inline]
     fn end(&mut self, end: Step) {
+        self.give_up_entry();
         if self.running > 0 {
             self.cancel_live(Ended::Beaten);
         }
@@ -536,6 +560,11 @@ impl<U: Deref<Target = Upstream>> Call<U> {
                 bulkhead
                     .expect("only a bulkhead queues")
                     .leave(ticket, false);
+            }
+            Phase::Entering { ticket } => {
+                let shed = self.upstream.shed.as_ref();
+                shed.expect("only a shedder lets calls wait to enter")
+                    .leave(ticket, false, self.now);
             }
             Phase::Ready {
                 seat: Some(seat), ..

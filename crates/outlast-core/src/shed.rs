@@ -110,6 +110,11 @@ impl Ticket {
         self.waiter.listen(waker);
     }
 
+    /// Whether the wait is over: the call may begin, or is refused.
+    pub fn is_decided(&self) -> bool {
+        !matches!(self.waiter.answer(), Answer::Waits)
+    }
+
     /// When to leave, with [`Shed::leave`]: later it would be too late to begin.
     pub fn until(&self) -> Time {
         self.until

@@ -30,6 +30,7 @@ use crate::hedge::Latency;
 use crate::outcome::Outcome;
 use crate::rate::{Keyed, Rate};
 use crate::reject::{Reason, Rejection};
+use crate::shed::{Shed, Throttle};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::time::Time;
 
@@ -39,6 +40,8 @@ pub struct Upstream {
     pub(crate) endpoints: Box<[Endpoint]>,
     pub(crate) budget: Option<Budget>,
     pub(crate) bulkhead: Option<Bulkhead>,
+    pub(crate) throttle: Option<Throttle>,
+    pub(crate) shed: Option<Shed>,
     pub(crate) pace: Pace,
     pub(crate) latency: Option<Box<Latency>>,
     faults: AtomicBool,
@@ -135,6 +138,8 @@ impl Upstream {
                 .collect::<Result<_, _>>()?,
             budget: config.budget.map(Budget::new).transpose()?,
             bulkhead: config.bulkhead.map(Bulkhead::new).transpose()?,
+            throttle: config.throttle.map(Throttle::new).transpose()?,
+            shed: config.shed.map(|shed| Shed::new(shed, seed)).transpose()?,
             pace: match config.rate {
                 None => Pace::Free,
                 Some(rate) if rate.is_keyed() => Pace::Keyed(Keyed::new(rate)?),
@@ -171,6 +176,11 @@ impl Upstream {
     /// The bulkhead, if one is configured.
     pub fn bulkhead(&self) -> Option<&Bulkhead> {
         self.bulkhead.as_ref()
+    }
+
+    /// The shedder, if one is configured.
+    pub fn shed(&self) -> Option<&Shed> {
+        self.shed.as_ref()
     }
 
     /// Whether the bulkhead really rejects: there is none, or it is not in shadow mode.

@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::time::Duration;
 
+use super::entry::Entry;
 use super::{Call, Phase, Step};
 use crate::breaker::Permit;
 use crate::bulkhead::{Admission, Seat, Ticket};
@@ -88,6 +89,7 @@ pub struct Open {
     endpoint: usize,
     permit: Option<Permit>,
     seat: Option<Seat>,
+    entry: Entry,
     took: Duration,
 }
 
@@ -114,6 +116,7 @@ impl Upstream {
             let bulkhead = self.bulkhead.as_ref();
             bulkhead.expect("only a bulkhead has seats").release(seat);
         }
+        self.leave(open.entry, outcome, open.took, now);
         self.emit(|| Event::Ended {
             number: open.number,
             endpoint: &endpoint.name,
@@ -305,6 +308,9 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             upstream.note_shadow(Rejection::new(Reason::Timeout));
         }
         upstream.book(endpoint, live.permit, outcome, took, self.now);
+        if ended != Ended::Beaten {
+            self.entry.learn(outcome, took);
+        }
         if let Some(latency) = &upstream.latency
             && ended.tells_latency(outcome)
         {
@@ -322,7 +328,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
 
     /// What is left of an attempt whose answer has begun. The time to that counts, for hedges and
     /// for slow calls: how long a stream lasts says nothing.
-    pub(super) fn opened(&mut self, live: Live) -> Open {
+    pub(super) fn opened(&mut self, live: Live, entry: Entry) -> Open {
         let took = self.now.since(live.started);
         if let Some(latency) = &self.upstream.latency {
             latency.record(took, self.now);
@@ -332,6 +338,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             endpoint: live.endpoint,
             permit: live.permit,
             seat: live.seat,
+            entry,
             took,
         }
     }

@@ -1,7 +1,9 @@
 //! The settings of an upstream: one optional block per policy.
 
 use crate::config::{ConfigError, ensure};
-use crate::{breaker, budget, bulkhead, deadline, failover, fallback, fault, hedge, rate, retry};
+use crate::{
+    breaker, budget, bulkhead, deadline, failover, fallback, fault, hedge, rate, retry, shed,
+};
 
 /// Which policies protect a dependency.
 #[derive(Clone, Debug)]
@@ -11,6 +13,8 @@ pub struct Config {
     pub(super) breaker: Option<breaker::Config>,
     pub(super) bulkhead: Option<bulkhead::Config>,
     pub(super) budget: Option<budget::Config>,
+    pub(super) throttle: Option<shed::throttle::Config>,
+    pub(super) shed: Option<shed::Config>,
     pub(super) rate: Option<rate::Config>,
     pub(crate) hedge: Option<hedge::Config>,
     pub(crate) retry: Option<retry::Config>,
@@ -30,6 +34,8 @@ impl Config {
             breaker: None,
             bulkhead: None,
             budget: Some(budget::Config::default()),
+            throttle: None,
+            shed: None,
             rate: None,
             hedge: None,
             retry: None,
@@ -69,6 +75,18 @@ impl Config {
     /// outage multiply the load. Default: 10 % of the successes of 30 s, and 3.
     pub fn budget(mut self, budget: impl Into<Option<budget::Config>>) -> Config {
         self.budget = budget.into();
+        self
+    }
+
+    /// Calls that the dependency would probably refuse are not sent. Default: all are.
+    pub fn throttle(mut self, throttle: shed::throttle::Config) -> Config {
+        self.throttle = Some(throttle);
+        self
+    }
+
+    /// Calls at once, by a limit that is measured, and under load by tier. Default: no bound.
+    pub fn shed(mut self, shed: shed::Config) -> Config {
+        self.shed = Some(shed);
         self
     }
 
@@ -148,6 +166,12 @@ impl Config {
 
     pub(crate) fn budget_is_enforced(&self) -> bool {
         self.budget.as_ref().is_none_or(budget::Config::is_enforced)
+    }
+
+    pub(crate) fn throttle_is_enforced(&self) -> bool {
+        self.throttle
+            .as_ref()
+            .is_none_or(shed::throttle::Config::is_enforced)
     }
 
     pub(crate) fn rate_is_enforced(&self) -> bool {

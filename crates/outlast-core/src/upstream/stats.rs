@@ -5,7 +5,7 @@ use crate::outcome::Outcome;
 use crate::reject::Reason;
 use crate::sync::{AtomicU64, Ordering, Padded, STRIPES, stripe};
 use crate::time::Time;
-use crate::{breaker, budget, bulkhead};
+use crate::{breaker, budget, bulkhead, shed};
 
 /// How an upstream is doing. Counters start at zero when it is built.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +14,10 @@ pub struct Stats {
     pub endpoints: Vec<EndpointStats>,
     /// The bulkhead, if one is configured.
     pub bulkhead: Option<bulkhead::Stats>,
+    /// The shedder, if one is configured.
+    pub shed: Option<shed::Stats>,
+    /// The throttle, if one is configured.
+    pub throttle: Option<shed::throttle::Stats>,
     /// The budget for extra attempts, unless it was switched off.
     pub budget: Option<budget::Stats>,
     /// Second and further attempts after a wait.
@@ -95,6 +99,8 @@ impl Upstream {
                 .map(|endpoint| endpoint.stats(now))
                 .collect(),
             bulkhead: self.bulkhead.as_ref().map(|bulkhead| bulkhead.stats()),
+            shed: self.shed.as_ref().map(|shed| shed.stats()),
+            throttle: self.throttle.as_ref().map(|throttle| throttle.stats(now)),
             budget: self.budget.as_ref().map(|budget| budget.stats(now)),
             retries: read(&counts.retries),
             hedges: read(&counts.hedges),

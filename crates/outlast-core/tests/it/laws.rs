@@ -17,7 +17,9 @@ use outlast_core::rng::Rng;
 use outlast_core::time::Time;
 use outlast_core::upstream::{Config, Upstream};
 use outlast_core::window::Window;
-use outlast_core::{budget, bulkhead, deadline, failover, fault, hedge, rate, ratio::Ratio, retry};
+use outlast_core::{
+    budget, bulkhead, deadline, failover, fault, hedge, rate, ratio::Ratio, retry, shed,
+};
 use proptest::prelude::*;
 
 use crate::world::{Ended, Reply, Seen, World, at_once};
@@ -472,6 +474,8 @@ impl<'u> Walk<'u> {
 /// Everything that a call can hold.
 fn holding() -> Config {
     Config::new("holding")
+        .throttle(shed::throttle::Config::default())
+        .shed(shed::Config::new(shed::Limit::fixed(6)).queue(2))
         .bulkhead(bulkhead::Config::new(2).queue(2))
         .rate(rate::Config::new(1, SECOND).burst(3).wait(10 * SECOND))
         .retry(retry::Config::attempts(3).backoff(50 * MS))
@@ -484,6 +488,8 @@ fn assert_nothing_is_held(upstream: &Upstream, now: Time, point: &str) {
     let stats = upstream.stats(now);
     let bulkhead = stats.bulkhead.unwrap();
     assert_eq!((bulkhead.active, bulkhead.queued), (0, 0), "{point}");
+    let shed = stats.shed.unwrap();
+    assert_eq!((shed.in_flight, shed.queued), (0, 0), "{point}");
     let extra = stats.retries + stats.hedges + stats.failovers;
     assert_eq!(stats.budget.unwrap().withdrawn, extra, "{point}");
 }

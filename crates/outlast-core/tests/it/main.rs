@@ -8,6 +8,7 @@
 )]
 
 mod calls;
+mod entry;
 mod laws;
 mod open;
 mod overload;

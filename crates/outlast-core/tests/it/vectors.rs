@@ -238,11 +238,7 @@ const DESCRIPTION: [&str; 7] = [
 ];
 
 /// Patterns of later work.
-const NOT_BUILT_YET: [&str; 3] = [
-    "feature_tier",
-    "config_reload",
-    "shared_state",
-];
+const NOT_BUILT_YET: [&str; 3] = ["feature_tier", "config_reload", "shared_state"];
 
 /// For peers without a bound of their own: the longest that the core allows.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
