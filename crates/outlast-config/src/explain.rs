@@ -67,7 +67,9 @@ pub(crate) fn explain(loaded: &Loaded, upstream: Option<&str>) -> Result<String,
 const ORDER: [(&str, &[&str]); 3] = [
     (
         "call",
-        &["deadline", "rate", "retry", "hedge", "failover", "fallback"],
+        &[
+            "deadline", "throttle", "shed", "rate", "retry", "hedge", "failover", "fallback",
+        ],
     ),
     (
         "attempt",
@@ -87,6 +89,7 @@ const ORDER: [(&str, &[&str]); 3] = [
             "tls",
             "pool",
             "connect_timeout",
+            "target_utilisation",
             "replay",
             "idempotency_key",
             "outcomes",

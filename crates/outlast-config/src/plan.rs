@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use outlast_core::ratio::Ratio;
+pub use outlast_core::tier::Tier;
 
 /// A whole policy file.
 #[derive(Clone, Debug)]
@@ -269,29 +270,6 @@ pub struct HeaderMatch {
     pub value: Option<String>,
 }
 
-/// How critical a feature is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tier {
-    /// Given up first.
-    Optional,
-    /// The default.
-    #[default]
-    Important,
-    /// Given up last.
-    Critical,
-}
-
-impl Tier {
-    /// Its name in files, headers and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Tier::Optional => "optional",
-            Tier::Important => "important",
-            Tier::Critical => "critical",
-        }
-    }
-}
-
 /// Which requests may be made twice (`retry: safe | always | never` of a route).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Repeat {
@@ -331,6 +309,8 @@ pub struct Upstream {
     pub outcomes: Vec<StatusOutcome>,
     /// What answers instead, in this order.
     pub fallback: Fallback,
+    /// How busy its instances should be. Default 70 %.
+    pub target_utilisation: Ratio,
     /// Everything in the file that shaped this upstream, in a canonical form. Two upstreams with
     /// equal sources are the same: on reload it keeps its state.
     pub source: String,

@@ -2,6 +2,8 @@
 //!
 //! The core decides what can work; what it refuses is reported at the setting it names.
 
+mod entry;
+
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -35,6 +37,12 @@ pub(crate) fn policies(
     }
     let before = problems.len();
     config = config.deadline(deadline(view)).budget(budget(view));
+    if view.node_of("throttle").is_some() {
+        config = config.throttle(entry::throttle(view));
+    }
+    if view.node_of("shed").is_some() {
+        config = config.shed(entry::shed(view));
+    }
     if let Some(rate) = view.given_part("rate", section("rate")) {
         config = config.rate(self::rate(rate));
     }

@@ -6,10 +6,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use outlast_core::ratio::Ratio;
+
 use crate::plan::{
     Admin, Answer, ClientTls, Endpoint, Fallback, Gateway, HeaderMatch, Limits, Listener, Match,
     Meaning, Plan, Pool, Protocol, RateKey, Repeat, Route, Secret, ServerTls, Stale, StatusOutcome,
-    Tier, Underscores, Upstream,
+    Underscores, Upstream,
 };
 use crate::policies::{policies, section_of};
 use crate::problem::{Place, Problem, did_you_mean};
@@ -78,9 +80,7 @@ impl Reader<'_, '_> {
                 .into_iter()
                 .filter_map(|(text, _)| request::network(text).ok())
                 .collect(),
-            access_log: view
-                .share("access_log")
-                .unwrap_or(outlast_core::ratio::Ratio::ZERO),
+            access_log: view.share("access_log").unwrap_or(Ratio::ZERO),
         }
     }
 
@@ -277,11 +277,10 @@ impl Reader<'_, '_> {
             upstream: upstream?,
             rewrite,
             deadline,
-            tier: match view.text("tier") {
-                Some("critical") => Tier::Critical,
-                Some("optional") => Tier::Optional,
-                _ => Tier::Important,
-            },
+            tier: view
+                .text("tier")
+                .and_then(|name| name.parse().ok())
+                .unwrap_or_default(),
             repeat: match view.text("retry") {
                 Some("always") => Repeat::Always,
                 Some("never") => Repeat::Never,
@@ -421,9 +420,22 @@ impl Reader<'_, '_> {
             idempotency_key: idempotency_key.to_ascii_lowercase(),
             outcomes: outcomes(view),
             fallback: self.fallback(view),
+            target_utilisation: self.target(view),
             source,
             tls,
         }
+    }
+
+    fn target(&mut self, view: View<'_>) -> Ratio {
+        let target = view.share("target_utilisation").unwrap_or(Ratio::ONE);
+        if target.as_f64() < 0.01 {
+            self.problem(
+                view.value_place("target_utilisation"),
+                "nobody can pay for so many instances",
+                "write a share from `1%` to `100%`",
+            );
+        }
+        target
     }
 
     fn check_header(&mut self, view: View<'_>, key: &str, name: &str) {

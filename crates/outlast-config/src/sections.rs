@@ -2,10 +2,12 @@
 
 mod gateway;
 mod health;
+mod shed;
 mod upstream;
 
 pub(crate) use self::gateway::GATEWAY;
 pub(crate) use self::health::{CHECK, HEALTH};
+pub(crate) use self::shed::{SHED, THROTTLE};
 pub(crate) use self::upstream::{BACKOFF, BREAKER, UPSTREAM};
 use crate::shape::Default::{Is, Means, Required};
 use crate::shape::{Default, Key, Kind, Section};

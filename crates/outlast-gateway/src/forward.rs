@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Version, request, response};
-use outlast::headers::{GRPC_TIMEOUT, X_DEADLINE};
+use outlast::headers::{GRPC_TIMEOUT, X_DEADLINE, X_TIER};
 use outlast_config::plan::{Network, Tier, Underscores};
 
 use crate::refusal::Refusal;
@@ -24,7 +24,6 @@ static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host"
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-static X_TIER: HeaderName = HeaderName::from_static("x-tier");
 
 /// What is known of the other end of a client's connection.
 #[derive(Debug)]
@@ -61,6 +60,13 @@ impl Origin {
                 said
             }
         }
+    }
+
+    /// How much a request matters: as its route says, or as a trusted proxy does.
+    pub(crate) fn tier(&self, headers: &HeaderMap, route: Tier) -> Tier {
+        let said = headers.get(&X_TIER).filter(|_| self.trusted);
+        let said = said.and_then(|value| value.to_str().ok()?.parse().ok());
+        said.unwrap_or(route)
     }
 
     /// Its address and port.
@@ -446,6 +452,26 @@ mod tests {
         assert_eq!(headers[&X_FORWARDED_FOR], "1.1.1.1, 10.1.2.3");
         assert_eq!(headers[&X_FORWARDED_PROTO], "https");
         assert_eq!(headers.get_all(header::FORWARDED).iter().count(), 2);
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_how_much_a_request_matters() {
+        let said = |tier: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(&X_TIER, HeaderValue::from_static(tier));
+            headers
+        };
+        let check = |trusted, tier, expected| {
+            assert_eq!(
+                origin(trusted).tier(&said(tier), Tier::Important),
+                expected,
+                "{tier}"
+            );
+        };
+        check(true, "critical", Tier::Critical);
+        check(true, "optional", Tier::Optional);
+        check(true, "urgent", Tier::Important);
+        check(false, "critical", Tier::Important);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod guard;
 mod health;
 mod histogram;
 mod listen;
+mod load;
 mod metrics;
 mod pool;
 mod prometheus;
@@ -47,7 +48,7 @@ use tokio::sync::watch;
 
 pub use crate::status::{
     BreakerStatus, BudgetStatus, BulkheadStatus, EndpointStatus, ErrorStatus, Latency, RouteStatus,
-    StaleStatus, Status, UpstreamStatus,
+    ShedStatus, StaleStatus, Status, UpstreamStatus,
 };
 use crate::table::{Changes, Table};
 use crate::worker::{Phase, Shared};

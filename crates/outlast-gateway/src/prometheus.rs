@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use outlast::breaker::State as BreakerState;
 use outlast::reject::Reason;
+use outlast::tier::Tier;
 
 use crate::State;
 use crate::histogram::Summary;
+use crate::load::Load;
 use crate::metrics::CLASSES;
-use crate::table::Table;
+use crate::table::{Table, Upstream};
 use crate::worker::Phase;
 
 /// All metrics.
@@ -242,6 +244,7 @@ fn of_upstreams(page: &mut Page, table: &Table) {
             );
         }
     }
+    of_load(page, table);
     page.family(
         "outlast_bulkhead",
         "gauge",
@@ -258,6 +261,72 @@ fn of_upstreams(page: &mut Page, table: &Table) {
         ] {
             let labels = [("upstream", *upstream), ("what", what)];
             page.sample("outlast_bulkhead", &labels, count);
+        }
+    }
+}
+
+/// How busy upstreams are, and what an autoscaler wants to know of that.
+fn of_load(page: &mut Page, table: &Table) {
+    let all: Vec<_> = table
+        .upstreams
+        .iter()
+        .filter_map(|entry| Some((&*entry.upstream, Load::of(&entry.upstream)?)))
+        .collect();
+    let name = |upstream: &Upstream| upstream.plan.name.clone();
+    let mut gauge = |family: &str, help: &str, of: &dyn Fn(&Load) -> f64| {
+        page.family(family, "gauge", help);
+        for (upstream, load) in &all {
+            page.sample(family, &[("upstream", &name(upstream))], of(load));
+        }
+    };
+    gauge(
+        "outlast_concurrency_limit",
+        "calls that may be in flight at once, as it stands",
+        &|load| f64::from(load.limit),
+    );
+    gauge("outlast_in_flight", "calls in flight", &|load| {
+        f64::from(load.in_flight)
+    });
+    gauge(
+        "outlast_utilisation",
+        "calls in flight as a share of the limit",
+        &Load::utilisation,
+    );
+    gauge(
+        "outlast_headroom",
+        "calls that could be in flight beside those that are",
+        &|load| f64::from(load.limit.saturating_sub(load.in_flight)),
+    );
+    gauge(
+        "outlast_instances_wanted",
+        "instances for the target utilisation, with one or a tenth to lose",
+        &|load| f64::from(load.instances_wanted()),
+    );
+    page.family(
+        "outlast_shed_queued",
+        "gauge",
+        "calls that wait to be let in",
+    );
+    for (upstream, _) in &all {
+        if let Some(shed) = upstream.policies.stats().shed {
+            page.sample(
+                "outlast_shed_queued",
+                &[("upstream", &name(upstream))],
+                shed.queued,
+            );
+        }
+    }
+    page.family(
+        "outlast_shed_total",
+        "counter",
+        "calls that were shed, by tier",
+    );
+    for (upstream, _) in &all {
+        if let Some(shed) = upstream.policies.stats().shed {
+            for tier in Tier::ALL {
+                let labels = [("upstream", &*name(upstream)), ("tier", tier.name())];
+                page.sample("outlast_shed_total", &labels, shed.shed(tier));
+            }
         }
     }
 }

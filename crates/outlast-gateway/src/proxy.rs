@@ -20,6 +20,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use outlast::fallback::Why;
 use outlast::outcome::Outcome;
+use outlast::tier::Tier;
 use outlast::time::Time;
 use outlast::{Error, OpenAnswer, Opened, headers, instant_of};
 use outlast_config::plan::Repeat;
@@ -82,6 +83,7 @@ struct Prepared {
     may_switch: bool,
     /// Whether it goes on although its client has gone.
     shield: bool,
+    tier: Tier,
     /// What a stale answer is found by.
     stale_key: Option<Arc<str>>,
 }
@@ -105,12 +107,16 @@ fn prepare(
     let clients = found.deadline.then(|| take_deadline(&mut parts.headers));
     let (deadline, deadline_is_clients) =
         deadline(clients.flatten(), route.plan.deadline, exchange.began());
+    let tier = exchange
+        .client()
+        .origin
+        .tier(&parts.headers, route.plan.tier);
     let wishes = forward::request(
         &mut parts,
         &found,
         &exchange.client().origin,
         &target.authority,
-        route.plan.tier,
+        tier,
         limits.underscores,
     )?;
     let may_switch = wishes.upgrade && route.plan.upgrade;
@@ -139,6 +145,7 @@ fn prepare(
         deadline_is_clients,
         may_switch,
         shield: route.plan.shield,
+        tier,
         stale_key,
     })
 }
@@ -267,6 +274,7 @@ async fn ask(exchange: &Exchange, prepared: &Prepared, at: usize) -> Opened<Head
         .policies
         .caller()
         .repeatable(template.repeatable)
+        .tier(prepared.tier)
         .classify(move |result: &Result<Head, Failure>| attempt::judge(upstream, dialect, result));
     match &upstream.rate_key {
         Counts::Together => {}

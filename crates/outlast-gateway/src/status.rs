@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
 use outlast::reject::Reason;
+use outlast::tier::Tier;
 use outlast::time::Time;
 use outlast::{Clock, EndpointStats};
 use serde::Serialize;
@@ -56,6 +57,8 @@ pub struct UpstreamStatus {
     pub name: String,
     /// In the order of the plan.
     pub endpoints: Vec<EndpointStatus>,
+    /// Its shedder, if it has one.
+    pub shed: Option<ShedStatus>,
     /// Its bulkhead, if it has one.
     pub bulkhead: Option<BulkheadStatus>,
     /// Its budget for extra attempts, unless that is off.
@@ -120,6 +123,23 @@ pub struct BreakerStatus {
     pub trips: u64,
     /// While it is open: how long until the first trial.
     pub retry_ms: Option<f64>,
+}
+
+/// How a shedder is doing.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShedStatus {
+    /// Calls that may be in flight at once, as it stands.
+    pub limit: u32,
+    /// Calls in flight now.
+    pub in_flight: u32,
+    /// Calls that wait to be let in now.
+    pub queued: u32,
+    /// Calls that were let in.
+    pub admitted: u64,
+    /// Calls that were refused, by their tier.
+    pub shed: BTreeMap<&'static str, u64>,
+    /// How long a call usually takes; zero while unknown.
+    pub service_ms: f64,
 }
 
 /// How a bulkhead is doing.
@@ -256,6 +276,14 @@ fn of_upstream(upstream: &Upstream, now: Time) -> UpstreamStatus {
             .zip(&stats.endpoints)
             .map(|(endpoint, stats)| of_endpoint(endpoint, stats, now))
             .collect(),
+        shed: stats.shed.as_ref().map(|shed| ShedStatus {
+            limit: shed.limit,
+            in_flight: shed.in_flight,
+            queued: shed.queued,
+            admitted: shed.admitted,
+            shed: Tier::ALL.map(|tier| (tier.name(), shed.shed(tier))).into(),
+            service_ms: millis(shed.service),
+        }),
         bulkhead: of_bulkhead(upstream),
         budget: stats.budget.as_ref().map(|budget| BudgetStatus {
             withdrawn: budget.withdrawn,

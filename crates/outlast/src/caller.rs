@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use outlast_core::call::Request;
+use outlast_core::tier::Tier;
 use outlast_core::time::Time;
 
 use crate::attempt::KeySource;
@@ -51,6 +52,7 @@ pub(crate) struct Options {
     within: Option<Duration>,
     repeatable: bool,
     rate_key: u64,
+    tier: Tier,
     idempotency_key: Option<IdempotencyKey>,
     /// Once set, the call may not be repeated.
     #[cfg(feature = "tokio")]
@@ -64,6 +66,7 @@ impl Default for Options {
             within: None,
             repeatable: true,
             rate_key: 0,
+            tier: Tier::default(),
             idempotency_key: None,
             #[cfg(feature = "tokio")]
             spent: None,
@@ -82,7 +85,8 @@ impl Options {
         let request = Request::new(seed.call)
             .deadline(own.min(current_time()))
             .repeatable(self.repeatable)
-            .key(self.rate_key);
+            .key(self.rate_key)
+            .tier(self.tier);
         let key = match &self.idempotency_key {
             None => KeySource::Made(seed),
             Some(key) => KeySource::Given(key.clone()),
@@ -141,6 +145,13 @@ impl<'a, C> Caller<'a, C> {
     /// What a rate limit per key counts by: a tenant, a client's address.
     pub fn rate_key(mut self, key: impl Hash) -> Caller<'a, C> {
         self.options.rate_key = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
+        self
+    }
+
+    /// How much the call matters when not all can be served: what a shedder or a throttle refuses
+    /// first. Default [`Tier::Important`].
+    pub fn tier(mut self, tier: Tier) -> Caller<'a, C> {
+        self.options.tier = tier;
         self
     }
 

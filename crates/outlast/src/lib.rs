@@ -90,7 +90,7 @@ pub use outlast_core::config::ConfigError;
 pub use outlast_core::upstream::{Config, EndpointStats, Stats};
 pub use outlast_core::{
     backoff, budget, call, event, failover, fallback, fault, hedge, outcome, rate, ratio, reject,
-    retry, time, window,
+    retry, shed, tier, time, window,
 };
 #[cfg(feature = "tokio")]
 pub use pool::{Pool, PoolCall};

@@ -1,6 +1,7 @@
 //! The keys of an upstream.
 
 use super::key;
+use super::shed::{SHED, THROTTLE};
 use crate::shape::Default::{Is, Means, Required};
 use crate::shape::{Kind, Section};
 
@@ -19,6 +20,18 @@ pub(crate) static UPSTREAM: Section = Section {
             Kind::Duration,
             Means("that of the route"),
             "when calls to it end at the latest",
+        ),
+        key(
+            "throttle",
+            Kind::AnyOf(&[Kind::Choice(&["on"]), Kind::Part(&THROTTLE)]),
+            Means("everything is sent"),
+            "whether calls that would probably be refused are held back",
+        ),
+        key(
+            "shed",
+            Kind::AnyOf(&[Kind::Choice(&["on"]), Kind::Part(&SHED)]),
+            Means("no bound"),
+            "calls at once, by a limit that is measured, and by tier under load",
         ),
         key(
             "rate",
@@ -115,6 +128,12 @@ pub(crate) static UPSTREAM: Section = Section {
             Kind::Part(&POOL),
             Means("its defaults"),
             "connections, per worker and endpoint",
+        ),
+        key(
+            "target_utilisation",
+            Kind::Share,
+            Is("70%"),
+            "how busy its instances should be; what `instances_wanted` in the metrics is made for",
         ),
         key(
             "connect_timeout",

@@ -15,5 +15,6 @@ mod health;
 mod lifecycle;
 mod limits;
 mod outages;
+mod overload;
 mod repeats;
 mod support;

@@ -89,6 +89,7 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     answer: Mutex<Answer>,
     hangs: AtomicBool,
+    threaded: AtomicBool,
     /// Requests that were dropped while they were served.
     cancelled: AtomicU64,
 }
@@ -106,12 +107,22 @@ impl Upstream {
         Upstream::serve(listener, Arc::new(answer))
     }
 
+    /// One whose answers may block: each is made on a thread of its own.
+    pub(crate) fn threaded(
+        answer: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static,
+    ) -> Upstream {
+        let upstream = Upstream::answering(answer);
+        upstream.shared.threaded.store(true, Ordering::Relaxed);
+        upstream
+    }
+
     fn serve(listener: TcpListener, answer: Answer) -> Upstream {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             seen: Mutex::default(),
             answer: Mutex::new(answer),
             hangs: AtomicBool::new(false),
+            threaded: AtomicBool::new(false),
             cancelled: AtomicU64::new(0),
         });
         let (stop, stopped) = oneshot::channel();
@@ -221,6 +232,10 @@ async fn answer_one(State(shared): State<Arc<Shared>>, request: Request<Body>) -
     }
     noted.1 = true;
     let answer = Arc::clone(&shared.answer.lock().unwrap());
+    if shared.threaded.load(Ordering::Relaxed) {
+        let answered = tokio::task::spawn_blocking(move || answer(&seen));
+        return answered.await.unwrap();
+    }
     answer(&seen)
 }
 
