@@ -36,6 +36,7 @@ use std::time::Duration;
 
 pub use config::Config;
 pub use decision::{Comparison, Decision, Seen, What, Why};
+pub use errors::Tally;
 
 use self::machine::{Hand, Machine};
 use crate::config::ConfigError;
@@ -156,13 +157,7 @@ impl Canary {
     /// Looks at what ended since the last time; the decision, if there is one. About once a second:
     /// what ended between two steps is compared as having run at the same time.
     pub fn step(&self, now: Time) -> Option<Decision> {
-        self.change(|machine| {
-            let batch = Batch {
-                baseline: self.baseline.0.take(),
-                canary: self.canary.0.take(),
-            };
-            machine.step(&batch, now)
-        })
+        self.change(|machine| machine.step(&self.batch(), now))
     }
 
     /// Holds the share where it is; rollback stays armed. `None` if it is paused or over.
@@ -187,6 +182,20 @@ impl Canary {
         self.hand(Hand::Abort, now)
     }
 
+    /// Begins again from the first step, with nothing held against anybody: a mended version stands
+    /// where the old one was rolled back, or a newer one where it is done. `None` if it is not
+    /// over.
+    pub fn restart(&self, now: Time) -> Option<Decision> {
+        self.change(|machine| {
+            let decision = machine.hand(Hand::Restart, now);
+            if decision.is_some() {
+                // What ended since the last step belongs to the old life.
+                self.batch();
+            }
+            decision
+        })
+    }
+
     /// Where it is.
     pub fn state(&self) -> State {
         lock(&self.machine).state()
@@ -195,11 +204,21 @@ impl Canary {
     /// A snapshot for people and metrics.
     pub fn stats(&self) -> Stats {
         let machine = lock(&self.machine);
+        let [baseline, canary] = machine.ever();
         Stats {
             state: machine.state(),
             share: machine.share(),
             seen: machine.seen(),
+            baseline,
+            canary,
             decisions: machine.decisions().copied().collect(),
+        }
+    }
+
+    fn batch(&self) -> Batch {
+        Batch {
+            baseline: self.baseline.0.take(),
+            canary: self.canary.0.take(),
         }
     }
 
@@ -233,6 +252,10 @@ pub struct Stats {
     pub share: Ratio,
     /// Both versions in the current step, as of the last [`Canary::step`].
     pub seen: Comparison,
+    /// All calls that ever ended at the old version, as of the last [`Canary::step`].
+    pub baseline: Tally,
+    /// All calls that ever ended at the new version, as of the last [`Canary::step`].
+    pub canary: Tally,
     /// The last 64 decisions, the oldest first.
     pub decisions: Vec<Decision>,
 }

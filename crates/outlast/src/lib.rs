@@ -89,8 +89,8 @@ pub use opening::{OpenAnswer, Opened, Opening};
 pub use outlast_core::config::ConfigError;
 pub use outlast_core::upstream::{Config, EndpointStats, Stats};
 pub use outlast_core::{
-    backoff, budget, call, event, failover, fallback, fault, hedge, outcome, rate, ratio, reject,
-    retry, shed, tier, time, window,
+    backoff, budget, call, canary, event, failover, fallback, fault, hedge, outcome, rate, ratio,
+    reject, retry, shed, tier, time, window,
 };
 #[cfg(feature = "tokio")]
 pub use pool::{Pool, PoolCall};

@@ -6,7 +6,7 @@ use crate::config::{ConfigError, DAY, ensure};
 use crate::ratio::Ratio;
 
 /// In which steps traffic moves to the new version, and what moves it back.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub(super) steps: Vec<Ratio>,
     pub(super) min_time: Duration,
@@ -163,12 +163,12 @@ impl Config {
         ensure(self.min_calls > 0, "canary.min_calls", "must be at least 1")?;
         ensure(
             (1.0..=1000.0).contains(&self.factor),
-            "canary.factor",
+            "canary.worsening.factor",
             "must lie between 1 and 1,000",
         )?;
         ensure(
             self.absolute > Ratio::ZERO,
-            "canary.absolute",
+            "canary.worsening.absolute",
             "must be above zero, for example 0.5%",
         )?;
         ensure(

@@ -35,6 +35,22 @@ pub enum What {
     Paused,
     /// The step begins again.
     Resumed,
+    /// A rollout that was over begins again, from its first step.
+    Restarted,
+}
+
+impl What {
+    /// A stable snake_case name for metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            What::Promoted { .. } => "promoted",
+            What::Done => "done",
+            What::RolledBack => "rolled_back",
+            What::Paused => "paused",
+            What::Resumed => "resumed",
+            What::Restarted => "restarted",
+        }
+    }
 }
 
 /// The reason of a decision.
@@ -107,6 +123,7 @@ impl fmt::Display for What {
             What::RolledBack => write!(f, "rolled back"),
             What::Paused => write!(f, "paused"),
             What::Resumed => write!(f, "resumed"),
+            What::Restarted => write!(f, "restarted"),
         }
     }
 }

@@ -25,13 +25,15 @@ use crate::ratio::Ratio;
 
 /// The calls of one side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) calls: u64,
-    pub(super) errors: u64,
+pub struct Tally {
+    /// Those that ended.
+    pub calls: u64,
+    /// Those of them that failed.
+    pub errors: u64,
 }
 
 impl Tally {
-    fn add(&mut self, other: Tally) {
+    pub(super) fn add(&mut self, other: Tally) {
         self.calls += other.calls;
         self.errors += other.errors;
     }

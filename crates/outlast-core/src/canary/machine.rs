@@ -20,6 +20,8 @@ pub(super) struct Machine {
     /// The answers of this step, the baseline's first.
     answers: [Counts; 2],
     decisions: VecDeque<Decision>,
+    /// All that ever ended, the baseline's first.
+    ever: [Tally; 2],
 }
 
 #[derive(Clone, Copy)]
@@ -41,6 +43,7 @@ pub(super) enum Hand {
     Resume,
     Promote,
     Abort,
+    Restart,
 }
 
 impl Machine {
@@ -61,12 +64,15 @@ impl Machine {
             },
             answers: Default::default(),
             decisions: VecDeque::with_capacity(MOST_DECISIONS),
+            ever: Default::default(),
             config,
         }
     }
 
     /// Takes what ended since the last step, and decides.
     pub(super) fn step(&mut self, batch: &Batch, now: Time) -> Option<Decision> {
+        self.ever[0].add(tally(&batch.baseline));
+        self.ever[1].add(tally(&batch.canary));
         let Phase::Live {
             step,
             since,
@@ -97,7 +103,9 @@ impl Machine {
     /// What a hand asks for; `None` if it makes no sense in this state.
     pub(super) fn hand(&mut self, hand: Hand, now: Time) -> Option<Decision> {
         match (hand, self.phase) {
+            (Hand::Restart, Phase::Done | Phase::RolledBack) => Some(self.restart(now)),
             (_, Phase::Done | Phase::RolledBack)
+            | (Hand::Restart, Phase::Live { .. })
             | (Hand::Pause, Phase::Live { paused: true, .. })
             | (Hand::Resume, Phase::Live { paused: false, .. }) => None,
             (Hand::Pause, Phase::Live { step, .. }) => Some(self.pause(step, Why::Manual, now)),
@@ -130,6 +138,11 @@ impl Machine {
         }
     }
 
+    /// All that ever ended, the baseline's first.
+    pub(super) fn ever(&self) -> [Tally; 2] {
+        self.ever
+    }
+
     pub(super) fn decisions(&self) -> impl Iterator<Item = &Decision> {
         self.decisions.iter()
     }
@@ -153,10 +166,6 @@ impl Machine {
     /// Feeds the tests; why the canary is bad, if it is.
     fn absorb(&mut self, step: usize, batch: &Batch) -> Option<Why> {
         let [baseline, canary] = [&batch.baseline, &batch.canary];
-        let tally = |side: &(Counts, u64)| Tally {
-            calls: side.0.total() + side.1,
-            errors: side.1,
-        };
         self.answers[0].add(&baseline.0);
         self.answers[1].add(&canary.0);
         let alone = step == self.last();
@@ -246,6 +255,17 @@ impl Machine {
         decision
     }
 
+    /// A new life, which remembers only what was decided and counted.
+    fn restart(&mut self, now: Time) -> Decision {
+        let decision = self.decide(What::Restarted, Why::Manual, now);
+        *self = Machine {
+            decisions: std::mem::take(&mut self.decisions),
+            ever: self.ever,
+            ..Machine::new(self.config.clone(), now)
+        };
+        decision
+    }
+
     /// A hand that goes on knows what it does; else it would be stopped again at once.
     fn forgive(&mut self) {
         self.errors.forgive();
@@ -270,6 +290,13 @@ impl Machine {
 
     fn last(&self) -> usize {
         self.config.steps.len() - 1
+    }
+}
+
+fn tally(side: &(Counts, u64)) -> Tally {
+    Tally {
+        calls: side.0.total() + side.1,
+        errors: side.1,
     }
 }
 

@@ -190,6 +190,7 @@ enum Do {
     Resume,
     Promote,
     Abort,
+    Restart,
 }
 
 /// Runs a script, a second per word, and compares the decisions as text, by second.
@@ -234,6 +235,7 @@ fn act(canary: &Canary, word: Do, now: Time) -> Option<Decision> {
         Do::Resume => canary.resume(now),
         Do::Promote => canary.promote(now),
         Do::Abort => canary.abort(now),
+        Do::Restart => canary.restart(now),
     }
 }
 
@@ -322,6 +324,62 @@ fn a_hand_pauses_resumes_promotes_and_aborts() {
             (6, "rolled back: by hand"),
         ],
     );
+}
+
+#[test]
+fn what_is_over_may_begin_again_with_nothing_held_against_it() {
+    check(
+        three_steps().min_time(SECOND),
+        &[
+            (1, Do::Restart),
+            (3, Do::Bad(50)),
+            (1, Do::Restart),
+            (1, Do::Restart),
+            (12, Do::Fine(50)),
+            (1, Do::Abort),
+        ],
+        &[
+            (2, "rolled back: errors"),
+            (5, "restarted: by hand"),
+            (18, "promoted to 50%: no worse than allowed"),
+            (19, "rolled back: by hand"),
+        ],
+    );
+}
+
+#[test]
+fn what_ended_before_a_restart_counts_for_the_old_life_only() {
+    let canary = Canary::new(three_steps(), 1, Time::ZERO).unwrap();
+    let fail = || canary.record(Side::Canary, Outcome::Transient, Duration::ZERO);
+    canary.record(Side::Baseline, Outcome::Success, Duration::ZERO);
+    (0..100).for_each(|_| fail());
+    canary.abort(at(1)).unwrap();
+    canary.step(at(2));
+    let (baseline, bad) = (
+        Tally {
+            calls: 1,
+            errors: 0,
+        },
+        Tally {
+            calls: 100,
+            errors: 100,
+        },
+    );
+    assert_eq!(
+        (canary.stats().baseline, canary.stats().canary),
+        (baseline, bad)
+    );
+    (0..100).for_each(|_| fail());
+    canary.restart(at(3)).unwrap();
+    assert_eq!(canary.step(at(4)), None);
+    let stats = canary.stats();
+    assert_eq!(stats.seen, Comparison::default());
+    assert_eq!(
+        (stats.baseline, stats.canary),
+        (baseline, bad),
+        "the counts only grow"
+    );
+    assert_eq!(stats.decisions.len(), 2);
 }
 
 #[test]
@@ -451,9 +509,18 @@ fn impossible_settings_are_refused() {
         (config().limit(Duration::MAX), "canary.limit"),
         (config().watch(Duration::MAX), "canary.watch"),
         (config().min_calls(0), "canary.min_calls"),
-        (config().worsening(0.9, ratio(0.01)), "canary.factor"),
-        (config().worsening(f64::NAN, ratio(0.01)), "canary.factor"),
-        (config().worsening(2.0, Ratio::ZERO), "canary.absolute"),
+        (
+            config().worsening(0.9, ratio(0.01)),
+            "canary.worsening.factor",
+        ),
+        (
+            config().worsening(f64::NAN, ratio(0.01)),
+            "canary.worsening.factor",
+        ),
+        (
+            config().worsening(2.0, Ratio::ZERO),
+            "canary.worsening.absolute",
+        ),
         (config().slower(Some(0.9)), "canary.slower"),
         (config().slower(Some(f64::INFINITY)), "canary.slower"),
         (config().alpha(Ratio::ZERO), "canary.alpha"),
@@ -510,6 +577,7 @@ proptest! {
                 Just(Do::Resume),
                 Just(Do::Promote),
                 Just(Do::Abort),
+                Just(Do::Restart),
             ],
             1..60,
         ),
@@ -523,7 +591,9 @@ proptest! {
             prop_assert_eq!(decision.is_some(), before != after);
             let over = |state| matches!(state, State::Done | State::RolledBack);
             let paused = |state| matches!(state, State::Paused { .. });
-            prop_assert!(!over(before) || before == after);
+            let restarts = matches!(decision, Some(Decision { what: What::Restarted, .. }));
+            prop_assert_eq!(restarts, over(before) && matches!(word, Do::Restart));
+            prop_assert!(!over(before) || before == after || restarts);
             let share = canary.stats().share;
             match decision.map(|decision| decision.what) {
                 Some(What::Promoted { share: promoted }) => prop_assert_eq!(share, promoted),
@@ -531,6 +601,9 @@ proptest! {
                 Some(What::RolledBack) => prop_assert_eq!((after, share), (State::RolledBack, Ratio::ZERO)),
                 Some(What::Paused) => prop_assert!(paused(after)),
                 Some(What::Resumed) => prop_assert!(paused(before)),
+                Some(What::Restarted) => {
+                    prop_assert_eq!((after, share), (State::Running { step: 0 }, Ratio::percent(10)));
+                }
                 None => {}
             }
         }
