@@ -12,7 +12,8 @@
 //! canary's errors are hypergeometric under the null hypothesis, which is less spread than the
 //! binomial of the formula (Hoeffding 1963), and the ratio is convex in them; so its expectation
 //! is at most one in each batch, whatever the ratio, and whatever share the traffic really took. `r`
-//! may be chosen from earlier batches. An incident that hits both sides is no evidence.
+//! may be chosen from earlier batches. An incident that hits both sides is no evidence. Where few
+//! calls end, a batch goes on until there is one of each side.
 //!
 //! Passing is another question: not worse than *allowed*. For this the canary's ratio is tested
 //! against the learned baseline `p0` and the limit `p1` by Wald's SPRT, which also decides when
@@ -74,6 +75,10 @@ pub(super) struct ErrorTest {
     weight: f64,
     /// The baseline in this canary's whole life.
     learned: Tally,
+    /// What of that was learned before this batch.
+    known: Tally,
+    /// The batch, the baseline first.
+    batch: [Tally; 2],
     /// The canary in this round.
     round: Tally,
     /// Both sides in this step.
@@ -91,6 +96,8 @@ impl ErrorTest {
             rounds: Rounds::new(alpha),
             weight: 0.0,
             learned: Tally::default(),
+            known: Tally::default(),
+            batch: Default::default(),
             round: Tally::default(),
             baseline: Tally::default(),
             canary: Tally::default(),
@@ -101,16 +108,20 @@ impl ErrorTest {
     /// Takes the calls that ended at the same time on both sides. Whether the canary fails too
     /// often.
     pub(super) fn absorb(&mut self, baseline: Tally, canary: Tally) -> bool {
-        if baseline.calls > 0 && canary.calls > 0 {
-            let p0 = self.learned.estimate();
-            let times = self.limit(p0) / p0;
-            let w = canary.calls as f64 / (canary.calls + baseline.calls) as f64;
-            let v = w * times / (w * times + 1.0 - w);
-            self.weight += canary.errors as f64 * (v / w).ln();
-            self.weight += baseline.errors as f64 * ((1.0 - v) / (1.0 - w)).ln();
-        }
         self.learned.add(baseline);
         self.baseline.add(baseline);
+        self.batch[0].add(baseline);
+        self.batch[1].add(canary);
+        let [old, new] = self.batch;
+        if old.calls > 0 && new.calls > 0 {
+            let p0 = self.known.estimate();
+            let times = self.limit(p0) / p0;
+            let w = new.calls as f64 / (new.calls + old.calls) as f64;
+            let v = w * times / (w * times + 1.0 - w);
+            self.weight += new.errors as f64 * (v / w).ln();
+            self.weight += old.errors as f64 * ((1.0 - v) / (1.0 - w)).ln();
+            self.next_batch();
+        }
         self.judge(canary, self.learned.estimate())
     }
 
@@ -149,6 +160,8 @@ impl ErrorTest {
     pub(super) fn next_step(&mut self) {
         (self.baseline, self.canary) = Default::default();
         self.passed = false;
+        // At another share, or after a time in which the canary had no calls.
+        self.next_batch();
     }
 
     /// Forgets what speaks against the canary.
@@ -156,6 +169,11 @@ impl ErrorTest {
         if self.weight > 0.0 {
             self.restart();
         }
+    }
+
+    fn next_batch(&mut self) {
+        self.batch = Default::default();
+        self.known = self.learned;
     }
 
     /// A new round: what was seen so far has been decided about.

@@ -103,6 +103,29 @@ fn an_equal_canary_is_rolled_back_in_at_most_one_run_of_twenty() {
 }
 
 #[test]
+fn where_few_calls_end_they_are_compared_all_the_same() {
+    // A call every second, every third of them at the canary.
+    let rolled_back = |errors: f64, seed: u64| {
+        let canary = Canary::new(three_steps().promote(false), seed, Time::ZERO).unwrap();
+        let mut rng = Rng::new(seed);
+        (1..=300).any(|second| {
+            let side = [Side::Canary, Side::Baseline, Side::Baseline][second as usize % 3];
+            let fails = side == Side::Canary && rng.unit() < errors;
+            let outcome = if fails {
+                Outcome::Transient
+            } else {
+                Outcome::Success
+            };
+            canary.record(side, outcome, Duration::from_millis(10));
+            canary.step(at(second)).is_some()
+        })
+    };
+    let runs = |errors: f64| (0..100).filter(|&seed| rolled_back(errors, seed)).count();
+    assert_eq!((runs(0.0), runs(1.0)), (0, 100));
+    assert!(runs(0.5) >= 95, "{}", runs(0.5));
+}
+
+#[test]
 fn an_equal_canary_gets_through() {
     let version = Version::new(0.001, 20);
     let ends = (0..40).map(|seed| run(&three_steps(), seed, 3600, [version, version]));

@@ -214,6 +214,7 @@ proptest! {
         for errors in failed.saturating_sub(baseline)..=failed.min(canary) {
             let mut test = ErrorTest::new(&Config::default(), 0.05);
             test.absorb(Tally { calls: 2_000, errors: learned }, Tally::default());
+            test.next_step();
             test.rounds = Rounds::new(1e-300);
             test.passes = f64::MIN;
             test.absorb(
