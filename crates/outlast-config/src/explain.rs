@@ -1,5 +1,7 @@
 //! The policies that hold, in the order in which a call meets them.
 
+mod canary;
+
 use std::error::Error;
 use std::fmt;
 use std::fmt::Write;
@@ -100,10 +102,11 @@ const ORDER: [(&str, &[&str]); 3] = [
 
 fn explain_upstream(page: &mut String, loaded: &Loaded, entry: &Entry) {
     line(page, 0, format_args!("upstream {}", entry.key));
+    let mut upstreams = loaded.plan.upstreams.iter();
+    let at = upstreams.position(|upstream| upstream.name == entry.key);
+    let at = at.expect("every upstream of a good file is in its plan");
     for route in &loaded.plan.routes {
-        if loaded.plan.upstreams[route.upstream].name == entry.key {
-            line(page, 1, format_args!("{}", described(route)));
-        }
+        canary::explain_route(page, loaded, route, at);
     }
     for (stage, keys) in ORDER {
         line(page, 1, format_args!("{stage}"));

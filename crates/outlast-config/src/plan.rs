@@ -219,6 +219,36 @@ pub struct Route {
     pub upgrade: bool,
     /// Whether a request goes on, until its deadline, although its client has gone. Default no.
     pub shield: bool,
+    /// A new version that takes its traffic over in steps. Default: none.
+    pub canary: Option<Canary>,
+}
+
+/// A new version of a route's upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Canary {
+    /// The position of its upstream in [`Plan::upstreams`]; never the route's own.
+    pub upstream: usize,
+    /// In which steps it gets traffic, and what takes it away again. It has been built once: it
+    /// can work.
+    pub policy: outlast_core::canary::Config,
+    /// What stays with one version. Default: a client's address.
+    pub sticky: Sticky,
+    /// Everything in the file that shaped it, with the name of the old version, in a canonical
+    /// form: with an equal source it keeps its state on reload.
+    pub source: String,
+}
+
+/// What stays with one version while the share stays the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Sticky {
+    /// Each client's address.
+    #[default]
+    Client,
+    /// Each value of this header, a lower-case name; requests without it go by their client's
+    /// address.
+    Header(String),
+    /// Nothing: each request goes by itself.
+    Off,
 }
 
 /// Which requests take a route. All that is given must hold.

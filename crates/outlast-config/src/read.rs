@@ -1,6 +1,8 @@
 //! From a checked tree to a plan, with everything that only the whole file can tell: names that
 //! refer to each other, orders that must be complete, addresses that clash.
 
+mod canary;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -289,6 +291,7 @@ impl Reader<'_, '_> {
             make_idempotency_key: view.text("idempotency_key") == Some("make"),
             upgrade: view.truth("upgrade") == Some(true),
             shield: self.shield(view, deadline),
+            canary: self.canary(view),
         })
     }
     /// What nobody waits for any more needs an end.

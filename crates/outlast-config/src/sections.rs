@@ -1,10 +1,12 @@
 //! Every key of a policy file.
 
+mod canary;
 mod gateway;
 mod health;
 mod shed;
 mod upstream;
 
+pub(crate) use self::canary::CANARY;
 pub(crate) use self::gateway::GATEWAY;
 pub(crate) use self::health::{CHECK, HEALTH};
 pub(crate) use self::shed::{SHED, THROTTLE};
@@ -109,6 +111,12 @@ pub(crate) static ROUTE: Section = Section {
             Kind::Truth,
             Is("false"),
             "whether a request goes on, until its deadline, although its client has gone",
+        ),
+        key(
+            "canary",
+            Kind::Part(&CANARY),
+            Means("none"),
+            "a new version that takes its traffic over in steps",
         ),
     ],
 };

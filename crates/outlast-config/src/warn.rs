@@ -1,5 +1,7 @@
 //! What can work, but is likely not meant.
 
+mod canary;
+
 use std::time::Duration;
 
 use crate::plan::{Match, Plan, Repeat, Segment};
@@ -56,6 +58,7 @@ fn of_route(entry: &Entry, at: usize, plan: &Plan, found: &mut Vec<Problem>) {
             mend,
         ));
     }
+    canary::of_canary(view, route, plan, found);
     let upstream = &plan.upstreams[route.upstream];
     let reads = methods.is_empty() || methods.iter().any(|method| method == "GET");
     if upstream.fallback.stale.is_some() && !reads {
@@ -97,7 +100,10 @@ fn of_upstream(upstreams: &[Entry], at: usize, plan: &Plan, found: &mut Vec<Prob
     let routes: Vec<_> = plan
         .routes
         .iter()
-        .filter(|route| route.upstream == at)
+        .filter(|route| {
+            let canary = route.canary.as_ref();
+            route.upstream == at || canary.is_some_and(|canary| canary.upstream == at)
+        })
         .collect();
     let is_fallback = plan
         .upstreams

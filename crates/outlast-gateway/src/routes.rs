@@ -141,6 +141,7 @@ mod tests {
             make_idempotency_key: false,
             upgrade: false,
             shield: false,
+            canary: None,
         })
         .unwrap()
     }
