@@ -5,6 +5,8 @@
 //! one is configured, and without one is allowed from this machine only: an address that is not
 //! loopback is refused at the start.
 
+mod canary;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -96,6 +98,7 @@ pub(crate) fn read_secret(secret: &Secret) -> Result<String, String> {
 fn routes(state: Arc<State>) -> Router {
     let changing = Router::new()
         .route("/upstreams/{name}/breaker", post(force_breaker))
+        .route("/routes/{name}/canary", post(canary::act))
         .route("/reload", post(reload))
         .route("/drain", post(drain))
         .layer(middleware::from_fn_with_state(

@@ -176,6 +176,7 @@ impl Answer {
             recording.keep();
         }
         if let Some(mut exchange) = self.exchange.take() {
+            exchange.settle(self.outcome);
             exchange.complete();
         }
     }
@@ -223,6 +224,7 @@ impl Answer {
             open.record(outcome);
         }
         if let Some(mut exchange) = self.exchange.take() {
+            exchange.settle(outcome);
             exchange.cut(&cut);
         }
         match self.dialect {

@@ -10,11 +10,14 @@ use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Version, response};
 use outlast::Clock;
+use outlast::fallback::Why;
+use outlast::outcome::Outcome;
 use outlast::time::Time;
 
 use crate::answer::Cut;
 use crate::connection::Client;
 use crate::replay::Source;
+use crate::rollout::Trial;
 use crate::worker::Local;
 
 /// A request that is being answered.
@@ -31,6 +34,8 @@ pub(crate) struct Exchange {
     reason: Option<&'static str>,
     path: Option<PathAndQuery>,
     body: Option<Source>,
+    /// Which of its route's versions it tries, if there are two.
+    trial: Option<Trial>,
     is_http2: bool,
     complete: bool,
 }
@@ -50,6 +55,7 @@ impl Exchange {
             reason: None,
             path: request.uri().path_and_query().cloned(),
             body: None,
+            trial: None,
             is_http2: request.version() == Version::HTTP_2,
             complete: false,
         }
@@ -71,6 +77,25 @@ impl Exchange {
     /// It takes this route.
     pub(crate) fn routed(&mut self, route: usize) {
         self.route = Some(route);
+    }
+
+    /// It goes to one of two versions.
+    pub(crate) fn tries(&mut self, trial: Option<Trial>) {
+        self.trial = trial;
+    }
+
+    /// The call of the upstream that it was meant for ended like this.
+    pub(crate) fn called(&mut self, why: Option<Why>, attempts: u32) {
+        if let Some(trial) = &mut self.trial {
+            trial.called(why, attempts, Clock::Precise.now().since(self.began));
+        }
+    }
+
+    /// What became of its answer.
+    pub(crate) fn settle(&mut self, outcome: Outcome) {
+        if let Some(trial) = &mut self.trial {
+            trial.settle(outcome);
+        }
     }
 
     /// Its request has this body.
@@ -154,6 +179,11 @@ impl Drop for Exchange {
             .table
             .metrics_of(self.route)
             .record(worker.index, status, took);
+        let route = self.route.map(|at| &self.local.table.routes[at]);
+        let canary = route.and_then(|route| route.canary.as_ref());
+        if let Some((canary, trial)) = canary.zip(self.trial.as_ref()) {
+            canary.rollout.record(trial, took, self.unread().is_none());
+        }
         let failed = self.status.is_some_and(|status| status.is_server_error());
         let failed = failed || self.reason.is_some();
         if worker.logs(failed, self.local.table.gateway.access_log) {

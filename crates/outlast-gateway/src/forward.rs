@@ -69,6 +69,23 @@ impl Origin {
         said.unwrap_or(route)
     }
 
+    /// The address of the client itself: its own, or what the trusted proxies on the way say it is.
+    pub(crate) fn client(&self, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+        let mut known = self.address.ip().to_canonical();
+        let is_trusted = |address: IpAddr| trusted.iter().any(|network| contains(network, address));
+        let values = headers.get_all(&X_FORWARDED_FOR).iter().rev();
+        let mut said = values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|text| text.rsplit(','));
+        while is_trusted(known) {
+            let Some(Ok(next)) = said.next().map(|text| text.trim().parse::<IpAddr>()) else {
+                break;
+            };
+            known = next.to_canonical();
+        }
+        known
+    }
+
     /// Its address and port.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -382,6 +399,31 @@ mod tests {
             Underscores::Drop,
         )?;
         Ok((parts.headers, wishes))
+    }
+
+    #[test]
+    fn a_client_is_who_the_trusted_proxies_say() {
+        let networks = ["10.0.0.0", "fd00::"].map(|address| Network {
+            address: address.parse().unwrap(),
+            prefix: 8,
+        });
+        let check = |address: &str, said: &[&str], expected: &str| {
+            let origin = Origin::new(address.parse().unwrap(), false, &networks);
+            let mut headers = HeaderMap::new();
+            for value in said {
+                headers.append(&X_FORWARDED_FOR, HeaderValue::from_str(value).unwrap());
+            }
+            let client = origin.client(&headers, &networks).to_string();
+            assert_eq!(client, expected, "{address} {said:?}");
+        };
+        check("9.9.9.9:1", &["1.1.1.1"], "9.9.9.9");
+        check("10.0.0.1:1", &["1.1.1.1"], "1.1.1.1");
+        check("[::ffff:10.0.0.1]:1", &["1.1.1.1"], "1.1.1.1");
+        check("10.0.0.1:1", &["6.6.6.6, 1.1.1.1,10.0.0.2"], "1.1.1.1");
+        check("10.0.0.1:1", &["6.6.6.6", "1.1.1.1, fd00::2"], "1.1.1.1");
+        check("10.0.0.1:1", &["6.6.6.6, unknown, 10.0.0.2"], "10.0.0.2");
+        check("10.0.0.1:1", &["10.0.0.3"], "10.0.0.3");
+        check("10.0.0.1:1", &[], "10.0.0.1");
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod prometheus;
 mod proxy;
 mod refusal;
 mod replay;
+mod rollout;
 mod routes;
 mod stale;
 mod status;
@@ -46,6 +47,7 @@ use outlast_config::plan::Plan;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+pub use crate::rollout::status::{CanaryStatus, DecisionStatus, VersionStatus};
 pub use crate::status::{
     BreakerStatus, BudgetStatus, BulkheadStatus, EndpointStatus, ErrorStatus, Latency, RouteStatus,
     ShedStatus, StaleStatus, Status, UpstreamStatus,
@@ -103,6 +105,7 @@ impl Gateway {
         let runtime = admin.as_ref().map(|_| admin::runtime()).transpose()?;
         let executor = runtime.as_ref().map(|runtime| runtime.handle().clone());
         let (table, _) = Table::new(plan, None, workers, executor.as_ref()).map_err(StartError)?;
+        rollout::announce(None, &table);
         let addresses = table
             .listeners
             .iter()
@@ -222,6 +225,7 @@ impl State {
         if let Some(vitals) = &table.vitals {
             vitals.drains(*self.phases.borrow() != Phase::Serving);
         }
+        rollout::announce(Some(&before), &table);
         self.tables.send_replace(Arc::new(table));
         Ok(Reloaded { changes, later })
     }

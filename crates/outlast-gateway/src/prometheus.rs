@@ -3,6 +3,8 @@
 //! Labels come from the plan (routes, upstreams, endpoints) and from fixed lists, so their number
 //! is bounded by the file.
 
+mod canary;
+
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,6 +28,7 @@ pub(crate) fn render(state: &State) -> String {
     of_routes(&mut page, &table);
     of_endpoints(&mut page, &table);
     of_upstreams(&mut page, &table);
+    canary::of_canaries(&mut page, &table);
     page.text
 }
 

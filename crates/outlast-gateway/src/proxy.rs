@@ -33,6 +33,7 @@ use crate::exchange::Exchange;
 use crate::forward;
 use crate::refusal::{Dialect, Refusal};
 use crate::replay::{Bounds, Fault, Source};
+use crate::rollout::Trial;
 use crate::routes;
 use crate::stale::Stale;
 use crate::table::{Counts, Upstream};
@@ -76,6 +77,8 @@ struct Prepared {
     template: Rc<Template>,
     /// The place of its upstream.
     upstream: usize,
+    /// Which version that is, if the route has two.
+    trial: Option<Trial>,
     deadline: Time,
     /// Whether that is the client's own, and not the route's.
     deadline_is_clients: bool,
@@ -102,7 +105,14 @@ fn prepare(
     let at = table.route(&parts.method, target.host(), target.path(), &parts.headers);
     let at = at.ok_or(Refusal::NoRoute)?;
     exchange.routed(at);
-    let route = &table.routes[at].rule;
+    let (route, canary) = (&table.routes[at].rule, &table.routes[at].canary);
+    let trial = canary.as_ref().map(|canary| {
+        let origin = &exchange.client().origin;
+        let client = || origin.client(&parts.headers, &table.gateway.trusted_proxies);
+        let rollout = &canary.rollout;
+        rollout.choose(&parts.headers, client, exchange.began())
+    });
+    let place = table.routes[at].upstream(trial.as_ref());
     let found = forward::scan(&parts.headers, limits.underscores)?;
     let clients = found.deadline.then(|| take_deadline(&mut parts.headers));
     let (deadline, deadline_is_clients) =
@@ -124,7 +134,7 @@ fn prepare(
         parts.headers.remove(header::UPGRADE);
         parts.headers.remove(header::CONNECTION);
     }
-    let upstream = &table.upstreams[route.plan.upstream].upstream;
+    let upstream = &table.upstreams[place].upstream;
     let bounds = Bounds {
         replay: upstream.plan.replay_bytes,
         whole: limits.body_bytes,
@@ -140,7 +150,8 @@ fn prepare(
     });
     Ok(Prepared {
         template: Rc::new(template(parts, target, body, dialect, route, upstream)?),
-        upstream: route.plan.upstream,
+        upstream: place,
+        trial,
         deadline,
         deadline_is_clients,
         may_switch,
@@ -217,7 +228,8 @@ struct Made {
     upstream: usize,
 }
 
-async fn forward(mut exchange: Box<Exchange>, prepared: Prepared) -> Response<Body> {
+async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Response<Body> {
+    exchange.tries(prepared.trial.take());
     let local = Rc::clone(exchange.local());
     let mut failed: Vec<Made> = Vec::new();
     let mut at = prepared.upstream;
@@ -227,6 +239,9 @@ async fn forward(mut exchange: Box<Exchange>, prepared: Prepared) -> Response<Bo
             .endpoint
             .map(|endpoint| &local.upstreams[at].names[endpoint]);
         exchange.attempted(opened.attempts, endpoint);
+        if failed.is_empty() {
+            exchange.called(opened.why, opened.attempts);
+        }
         let Some(why) = opened.why else {
             if !failed.is_empty() {
                 exchange.because("fallback");
@@ -427,6 +442,7 @@ async fn switch(
     if let Some(open) = open {
         open.record(Outcome::Success);
     }
+    exchange.settle(Outcome::Success);
     let idle = exchange.local().table.gateway.limits.upgrade_idle_timeout;
     exchange.upgraded();
     let client = Rc::clone(exchange.client());

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::State;
 use crate::histogram::Summary;
 use crate::metrics::CLASSES;
+use crate::rollout::status::CanaryStatus;
 use crate::table::{Endpoint, Route, Table, Upstream};
 use crate::worker::Phase;
 
@@ -48,6 +49,8 @@ pub struct RouteStatus {
     pub requests: BTreeMap<&'static str, u64>,
     /// From the head of a request to the end of its answer.
     pub latency: Latency,
+    /// Its new version, if it has one.
+    pub canary: Option<CanaryStatus>,
 }
 
 /// How an upstream is doing.
@@ -252,6 +255,7 @@ fn of_route(route: &Route, table: &Table) -> RouteStatus {
         upstream: upstream.plan.name.clone(),
         requests: CLASSES.into_iter().zip(route.metrics.requests()).collect(),
         latency: latency(&route.metrics.durations()),
+        canary: route.canary.as_ref().map(|canary| canary.rollout.status()),
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::uri::Scheme;
 use http::{HeaderName, StatusCode};
+use outlast::canary::Side;
 use outlast_config::plan::{self, Plan, RateKey};
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
@@ -17,6 +18,7 @@ use tokio::runtime::Handle;
 use crate::connect::Dial;
 use crate::health::Vitals;
 use crate::metrics::{EndpointMetrics, Errors, RouteMetrics};
+use crate::rollout::{Rollout, Trial};
 use crate::stale::Stale;
 use crate::{listen, routes, tls};
 
@@ -38,9 +40,25 @@ pub(crate) struct Table {
 pub(crate) struct Route {
     pub(crate) rule: routes::Route,
     pub(crate) metrics: Arc<RouteMetrics>,
+    pub(crate) canary: Option<Canary>,
+}
+
+/// A route's new version.
+#[derive(Debug)]
+pub(crate) struct Canary {
+    pub(crate) rollout: Arc<Rollout>,
+    /// The place of its upstream. It belongs to the table, as that of [`Entry::instead`].
+    upstream: usize,
 }
 
 impl Route {
+    /// The place of the upstream that a request goes to.
+    pub(crate) fn upstream(&self, trial: Option<&Trial>) -> usize {
+        let is_new = trial.is_some_and(|trial| trial.side() == Side::Canary);
+        let canary = self.canary.as_ref().filter(|_| is_new);
+        canary.map_or(self.rule.plan.upstream, |canary| canary.upstream)
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.rule.plan.name
     }
@@ -166,16 +184,19 @@ impl Table {
         let vitals =
             executor.map(|executor| Vitals::take_over(&plan.health, &upstreams, former, executor));
         let route = |route: plan::Route| {
-            let metrics = before
-                .and_then(|before| before.route_named(&route.name))
-                .map_or_else(
-                    || Arc::new(RouteMetrics::new(workers)),
-                    |route| Arc::clone(&route.metrics),
-                );
+            let former = before.and_then(|before| before.route_named(&route.name));
             let name = route.name.clone();
-            let rule =
-                routes::Route::new(route).map_err(|error| format!("route {name}: {error}"))?;
-            Ok::<_, String>(Route { rule, metrics })
+            let failed = |error: String| format!("route {name}: {error}");
+            let canary = canary(&route, former, &upstreams).map_err(failed)?;
+            let metrics = former.map_or_else(
+                || Arc::new(RouteMetrics::new(workers)),
+                |route| Arc::clone(&route.metrics),
+            );
+            Ok::<_, String>(Route {
+                rule: routes::Route::new(route).map_err(failed)?,
+                metrics,
+                canary,
+            })
         };
         let routes = plan
             .routes
@@ -227,9 +248,31 @@ impl Table {
         all.find(|upstream| upstream.plan.name == name)
     }
 
-    fn route_named(&self, name: &str) -> Option<&Route> {
+    /// The route with this name.
+    pub(crate) fn route_named(&self, name: &str) -> Option<&Route> {
         self.routes.iter().find(|route| route.name() == name)
     }
+}
+
+/// The canary of a route, with its state if its section is the same as before.
+fn canary(
+    route: &plan::Route,
+    former: Option<&Route>,
+    upstreams: &[Entry],
+) -> Result<Option<Canary>, String> {
+    let Some(plan) = &route.canary else {
+        return Ok(None);
+    };
+    let former = former.and_then(|former| former.canary.as_ref());
+    let kept = former.filter(|former| former.rollout.is(plan));
+    let version = &upstreams[plan.upstream].upstream.plan.name;
+    Ok(Some(Canary {
+        rollout: match kept {
+            Some(kept) => Arc::clone(&kept.rollout),
+            None => Arc::new(Rollout::new(&route.name, version, plan)?),
+        },
+        upstream: plan.upstream,
+    }))
 }
 
 fn upstreams(

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
+use outlast::Clock;
 use outlast::ratio::Ratio;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -310,6 +311,10 @@ impl Worker {
             if watched.times.sweep(limits) {
                 watched.wake();
             }
+        }
+        let canaries = local.table.routes.iter();
+        for canary in canaries.filter_map(|route| route.canary.as_ref()) {
+            canary.rollout.step(Clock::Precise.now());
         }
         if tick.is_multiple_of(POOL_TICKS) {
             let pools = local.upstreams.iter().flat_map(|upstream| &upstream.pools);

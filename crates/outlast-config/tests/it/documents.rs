@@ -1,12 +1,13 @@
 //! The guide, the reference and the starter file say what holds.
 
 const GUIDE: &str = include_str!("../../../../docs/policy-file.md");
+const CANARY: &str = include_str!("../../../../docs/canary.md");
 const GATEWAY: &str = include_str!("../../../../docs/gateway.md");
 
 #[test]
 fn every_file_in_the_guides_is_good() {
     let mut found = 0;
-    for guide in [GUIDE, GATEWAY] {
+    for guide in [GUIDE, GATEWAY, CANARY] {
         for block in guide.split("```yaml\n").skip(1) {
             let text = block.split("```").next().unwrap();
             let loaded = outlast_config::parse("guide.yaml", text);
@@ -15,7 +16,7 @@ fn every_file_in_the_guides_is_good() {
             found += 1;
         }
     }
-    assert!(found >= 2, "{found}");
+    assert!(found >= 4, "{found}");
 }
 
 #[test]

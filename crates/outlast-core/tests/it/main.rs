@@ -8,6 +8,7 @@
 )]
 
 mod calls;
+mod canaries;
 mod entry;
 mod laws;
 mod open;

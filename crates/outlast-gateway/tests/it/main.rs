@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod admin;
+mod canaries;
 mod clients;
 mod corpora;
 mod fallbacks;

@@ -464,7 +464,12 @@ impl Client {
 
     /// The status of a GET; 0 if there is none, [`BROKE_OFF`] if only a part of the answer came.
     pub(crate) fn ask(&mut self) -> u16 {
-        match self.try_ask() {
+        self.ask_with("")
+    }
+
+    /// As [`Client::ask`], with more header fields: lines that end with `\r\n`.
+    pub(crate) fn ask_with(&mut self, fields: &str) -> u16 {
+        match self.try_ask(fields) {
             Some((status, closes)) => {
                 if closes {
                     self.stream = None;
@@ -478,7 +483,7 @@ impl Client {
         }
     }
 
-    fn try_ask(&mut self) -> Option<(u16, bool)> {
+    fn try_ask(&mut self, fields: &str) -> Option<(u16, bool)> {
         use std::io::{Read, Write};
         let stream = match &mut self.stream {
             Some(stream) => stream,
@@ -490,7 +495,7 @@ impl Client {
                 self.stream.insert(stream)
             }
         };
-        let request = format!("GET {} HTTP/1.1\r\nHost: test\r\n\r\n", self.path);
+        let request = format!("GET {} HTTP/1.1\r\nHost: test\r\n{fields}\r\n", self.path);
         stream.write_all(request.as_bytes()).ok()?;
         let mut read = Vec::new();
         let mut chunk = [0; 4096];
