@@ -56,6 +56,9 @@ pub(crate) fn explain(loaded: &Loaded, upstream: Option<&str>) -> Result<String,
             page.push_str("gateway\n");
             let gateway = loaded.root.entry("gateway").map(|entry| &entry.node);
             settings(&mut page, gateway, &sections::GATEWAY, 1);
+            page.push_str("\nhealth\n");
+            let health = loaded.root.entry("health").map(|entry| &entry.node);
+            settings(&mut page, health, &sections::HEALTH, 1);
             for entry in entries {
                 page.push('\n');
                 explain_upstream(&mut page, loaded, entry);

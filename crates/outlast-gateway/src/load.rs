@@ -48,7 +48,8 @@ impl Load {
     /// Instances for the target utilisation, also after one of them, or a tenth, is lost.
     pub(crate) fn instances_wanted(&self) -> u32 {
         let needed = f64::from(self.instances) * self.utilisation() / self.target;
-        let needed = (needed.ceil() as u32).max(1);
+        // What is whole but for the last bits of a float is whole.
+        let needed = ((needed - 1e-9).ceil() as u32).max(1);
         needed.saturating_add(needed.div_ceil(10))
     }
 }

@@ -4,7 +4,7 @@
 //! them in one fixed order:
 //!
 //! ```text
-//! call     deadline > rate > [ attempts: retry | hedge | failover ] > fallback
+//! call     deadline > throttle > shed > rate > [ attempts: retry | hedge | failover ] > fallback
 //! attempt  budget > endpoint choice (pause, breaker) > bulkhead seat > timeout > I/O
 //! ```
 //!

@@ -149,3 +149,42 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_gateway_says_of_itself_has_to_be_probed_in_one_way() {
+    let check = |checks: &str, parts: &[&str]| {
+        let told = errors_of(&format!("health: {{ checks: {{ {checks} }} }}"));
+        for part in parts {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    };
+    check(
+        "a: {}",
+        &[
+            "`a` has to be probed in one way",
+            "give exactly one of `tcp`",
+        ],
+    );
+    check(
+        "a: { tcp: 'h:1', redis: 'redis://h:1' }",
+        &["`a` has to be probed in one way"],
+    );
+    check("a: { rediss: 'redis://h:1' }", &["did you mean `redis`?"]);
+    check(
+        "a: { postgres: { file: f, env: E } }",
+        &[
+            "a secret is kept in one place",
+            "give either `file` or `env`",
+        ],
+    );
+    check(
+        "a: { tcp: 'h:1', interval: 1s, timeout: 2s }",
+        &["`timeout` cannot work", "at most the interval"],
+    );
+    check(
+        "a: { tcp: 'h:1', on_demand: true, critical: true }",
+        &["`on_demand` cannot work"],
+    );
+    let told = errors_of("health: { stuck_after: 1ms }");
+    assert!(told.contains("write at least `100ms`"), "{told}");
+}
