@@ -72,6 +72,11 @@ impl Rate {
         }
     }
 
+    /// How much is left. Asking uses nothing.
+    pub fn room(&self, now: Time) -> Room {
+        self.limit.room(self.next.0.load(Ordering::Relaxed), now)
+    }
+
     /// Gives back the turn at `turn` (the time of admission and the wait together), which will not
     /// be used. If somebody has a later turn it is lost: moving those would break their spacing.
     pub fn refund(&self, turn: Time) {
@@ -80,6 +85,17 @@ impl Rate {
         // Not a failure: somebody came later.
         let _ = next.compare_exchange(after, before, Ordering::Relaxed, Ordering::Relaxed);
     }
+}
+
+/// How much of a limit is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Calls that may come at once when nothing is used.
+    pub limit: u32,
+    /// Calls that may come at once now.
+    pub remaining: u32,
+    /// How long until nothing is used any more.
+    pub reset: Duration,
 }
 
 /// So many calls per time.
@@ -189,6 +205,16 @@ impl Limit {
         (after, after.saturating_sub(self.interval))
     }
 
+    fn room(&self, next: u64, now: Time) -> Room {
+        let used = next.saturating_sub(now.as_nanos());
+        let calls = |time: u64| u32::try_from(time / self.interval).unwrap_or(u32::MAX);
+        Room {
+            limit: calls(self.tolerance),
+            remaining: calls(self.tolerance.saturating_sub(used)),
+            reset: Duration::from_nanos(used),
+        }
+    }
+
     /// The theoretical arrival time after `calls` more, and how long to wait for the last.
     fn admit(&self, next: u64, calls: NonZeroU32, now: Time) -> Result<(u64, Duration), Rejection> {
         let cost = self.interval.saturating_mul(u64::from(calls.get()));
@@ -229,6 +255,28 @@ mod tests {
         assert_eq!(passed(&rate, 99, 5), 0);
         assert_eq!(passed(&rate, 100, 5), 1);
         assert_eq!(passed(&rate, 60_000, 20), 10);
+    }
+
+    #[test]
+    fn what_is_left_is_told_and_not_used_by_asking() {
+        let rate = Rate::new(Config::new(10, SECOND).burst(3)).unwrap();
+        let check = |at, remaining, reset| {
+            let room = rate.room(Time::from_millis(at));
+            let reset = Duration::from_millis(reset);
+            let expected = Room {
+                limit: 3,
+                remaining,
+                reset,
+            };
+            assert_eq!(room, expected, "at {at}");
+        };
+        check(0, 3, 0);
+        assert_eq!(passed(&rate, 0, 2), 2);
+        check(0, 1, 200);
+        check(100, 2, 100);
+        assert_eq!(passed(&rate, 100, 9), 2);
+        check(100, 0, 300);
+        check(10_000, 3, 0);
     }
 
     #[test]

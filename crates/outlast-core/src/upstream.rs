@@ -28,7 +28,7 @@ use crate::event::{Event, Observer};
 use crate::fallback::Why;
 use crate::hedge::Latency;
 use crate::outcome::Outcome;
-use crate::rate::{Keyed, Rate};
+use crate::rate::{self, Keyed, Rate};
 use crate::reject::{Reason, Rejection};
 use crate::shed::{Shed, Throttle};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
@@ -176,6 +176,16 @@ impl Upstream {
     /// The bulkhead, if one is configured.
     pub fn bulkhead(&self) -> Option<&Bulkhead> {
         self.bulkhead.as_ref()
+    }
+
+    /// How much of the rate limit is left for `key`, which counts only if the limit is one per key;
+    /// `None` without a limit.
+    pub fn rate_room(&self, key: u64, now: Time) -> Option<rate::Room> {
+        match &self.pace {
+            Pace::Free => None,
+            Pace::Shared(rate) => Some(rate.room(now)),
+            Pace::Keyed(keyed) => Some(keyed.room(key, now)),
+        }
     }
 
     /// The shedder, if one is configured.

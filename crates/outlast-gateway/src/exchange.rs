@@ -3,15 +3,17 @@
 //! It travels with the request into the body of the answer; wherever that is dropped, the exchange
 //! is over, complete or not. Failed exchanges are always logged, the others by sample.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Version, response};
 use outlast::Clock;
 use outlast::fallback::Why;
 use outlast::outcome::Outcome;
+use outlast::rate::Room;
 use outlast::time::Time;
 
 use crate::answer::Cut;
@@ -36,6 +38,7 @@ pub(crate) struct Exchange {
     body: Option<Source>,
     /// Which of its route's versions it tries, if there are two.
     trial: Option<Trial>,
+    room: Cell<Option<Room>>,
     is_http2: bool,
     complete: bool,
 }
@@ -56,6 +59,7 @@ impl Exchange {
             path: request.uri().path_and_query().cloned(),
             body: None,
             trial: None,
+            room: Cell::new(None),
             is_http2: request.version() == Version::HTTP_2,
             complete: false,
         }
@@ -114,10 +118,23 @@ impl Exchange {
         self.endpoint = endpoint.cloned();
     }
 
+    /// So much is left of the rate limit that it was counted by.
+    pub(crate) fn limited(&self, room: Option<Room>) {
+        self.room.set(room);
+    }
+
     /// The head of its answer goes out. While the gateway drains, an HTTP/1.1 connection ends with
     /// it.
     pub(crate) fn answered(&mut self, parts: &mut response::Parts) {
         self.status = Some(parts.status);
+        if let Some(room) = self.room.get() {
+            let reset = room.reset.as_nanos().div_ceil(1_000_000_000) as u64;
+            parts.headers.insert(&RATELIMIT_LIMIT, room.limit.into());
+            parts
+                .headers
+                .insert(&RATELIMIT_REMAINING, room.remaining.into());
+            parts.headers.insert(&RATELIMIT_RESET, reset.into());
+        }
         if !self.is_http2 && self.client.worker.is_draining() {
             parts
                 .headers
@@ -191,3 +208,9 @@ impl Drop for Exchange {
         }
     }
 }
+
+/// What is left of a rate limit (draft-ietf-httpapi-ratelimit-headers-06).
+static RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+static RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+/// In seconds, rounded up.
+static RATELIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");

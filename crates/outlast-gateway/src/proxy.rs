@@ -10,6 +10,7 @@
 //! passed on as it is.
 
 use std::cell::{OnceCell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -291,13 +292,11 @@ async fn ask(exchange: &Exchange, prepared: &Prepared, at: usize) -> Opened<Head
         .repeatable(template.repeatable)
         .tier(prepared.tier)
         .classify(move |result: &Result<Head, Failure>| attempt::judge(upstream, dialect, result));
-    match &upstream.rate_key {
-        Counts::Together => {}
-        Counts::ByClient => caller = caller.rate_key(exchange.client().origin.address().ip()),
-        Counts::ByHeader(name) => {
-            let given = template.headers.borrow().get(name).cloned();
-            caller = caller.rate_key(given.as_ref().map(HeaderValue::as_bytes));
-        }
+    let key = upstream
+        .limits_rate
+        .then(|| rate_key(exchange, prepared, upstream));
+    if let Some(key) = &key {
+        caller = caller.rate_key(key);
     }
     if let Some(spent) = template.body.spent() {
         caller = caller.repeatable_until(spent);
@@ -308,7 +307,29 @@ async fn ask(exchange: &Exchange, prepared: &Prepared, at: usize) -> Opened<Head
     }
     let opened = caller
         .open(|attempt| attempt::make(Rc::clone(local), worker, Rc::clone(template), attempt));
-    opened.await
+    let opened = opened.await;
+    if let Some(key) = key {
+        exchange.limited(upstream.policies.rate_room(key));
+    }
+    opened
+}
+
+/// What a rate limit counts a request by.
+#[derive(Hash)]
+enum LimitKey {
+    All,
+    Client(IpAddr),
+    Header(Option<HeaderValue>),
+}
+
+fn rate_key(exchange: &Exchange, prepared: &Prepared, upstream: &Upstream) -> LimitKey {
+    let headers = prepared.template.headers.borrow();
+    let trusted = &exchange.local().table.gateway.trusted_proxies;
+    match &upstream.rate_key {
+        Counts::Together => LimitKey::All,
+        Counts::ByClient => LimitKey::Client(exchange.client().origin.client(&headers, trusted)),
+        Counts::ByHeader(name) => LimitKey::Header(headers.get(name).cloned()),
+    }
 }
 
 /// Whether the request may be made at another upstream, without being made twice.

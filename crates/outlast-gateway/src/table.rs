@@ -80,6 +80,8 @@ pub(crate) struct Upstream {
     pub(crate) policies: outlast::Upstream,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) idempotency_key: HeaderName,
+    /// Whether there is a rate limit, and what it counts by.
+    pub(crate) limits_rate: bool,
     pub(crate) rate_key: Counts,
     pub(crate) stale: Option<Arc<Stale>>,
     pub(crate) fixed: Option<Fixed>,
@@ -340,6 +342,7 @@ impl Upstream {
                 .map(endpoint)
                 .collect::<Result<_, _>>()?,
             idempotency_key: header_name(&plan.idempotency_key)?,
+            limits_rate: policies.rate_room(()).is_some(),
             rate_key: match &plan.rate_key {
                 RateKey::Shared => Counts::Together,
                 RateKey::Client => Counts::ByClient,

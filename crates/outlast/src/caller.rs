@@ -102,6 +102,11 @@ impl Options {
     }
 }
 
+/// What a limit per key knows a key by.
+pub(crate) fn hash_of_rate_key(key: impl Hash) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
+}
+
 impl<'a> Caller<'a, ByResult> {
     pub(crate) fn new(upstream: &'a Upstream) -> Caller<'a, ByResult> {
         Caller {
@@ -144,7 +149,7 @@ impl<'a, C> Caller<'a, C> {
 
     /// What a rate limit per key counts by: a tenant, a client's address.
     pub fn rate_key(mut self, key: impl Hash) -> Caller<'a, C> {
-        self.options.rate_key = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
+        self.options.rate_key = hash_of_rate_key(key);
         self
     }
 

@@ -1,6 +1,7 @@
 //! The upstream that applications hold.
 
 use std::fmt;
+use std::hash::Hash;
 #[cfg(feature = "tokio")]
 use std::ops::Deref;
 use std::sync::Arc;
@@ -9,11 +10,12 @@ use outlast_core::breaker::Manual;
 use outlast_core::config::ConfigError;
 use outlast_core::event::Observer;
 use outlast_core::fallback::Why;
+use outlast_core::rate;
 use outlast_core::upstream::{Config, Stats};
 use smol_str::SmolStr;
 
 use crate::Clock;
-use crate::caller::Caller;
+use crate::caller::{Caller, hash_of_rate_key};
 use crate::classify::ByResult;
 use crate::error::Error;
 use crate::seed::Seed;
@@ -127,6 +129,13 @@ impl Upstream {
     /// A snapshot for people and metrics.
     pub fn stats(&self) -> Stats {
         self.inner.core.stats(self.inner.clock.now())
+    }
+
+    /// How much of the rate limit is left: for this key, if the limit is one per key (see
+    /// [`Caller::rate_key`]). `None` without a limit. Asking uses nothing.
+    pub fn rate_room(&self, key: impl Hash) -> Option<rate::Room> {
+        let now = self.inner.clock.now();
+        self.inner.core.rate_room(hash_of_rate_key(key), now)
     }
 
     /// Takes the breaker of an endpoint by hand, or gives it back. `false` if there is no such

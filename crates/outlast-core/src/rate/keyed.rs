@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{Config, Limit};
+use super::{Config, Limit, Room};
 use crate::config::{ConfigError, ensure};
 use crate::reject::Rejection;
 use crate::rng::mix;
@@ -70,6 +70,13 @@ impl Keyed {
         Ok(wait)
     }
 
+    /// How much of `key`'s limit is left. Asking uses nothing.
+    pub fn room(&self, key: u64, now: Time) -> Room {
+        let places = lock(self.set(key));
+        let known = places.iter().find(|place| place.key == key);
+        self.limit.room(known.map_or(0, |place| place.next), now)
+    }
+
     /// Gives back the turn of `key` at `turn`, as [`Rate::refund`](super::Rate::refund).
     pub fn refund(&self, key: u64, turn: Time) {
         let (after, before) = self.limit.around(turn);
@@ -105,7 +112,9 @@ mod tests {
             assert!(keyed.admit(key, Time::ZERO).is_ok());
             assert!(keyed.admit(key, Time::ZERO).is_ok());
             assert!(keyed.admit(key, Time::ZERO).is_err());
+            assert_eq!(keyed.room(key, Time::ZERO).remaining, 0);
         }
+        assert_eq!(keyed.room(1_000, Time::ZERO).remaining, 2);
     }
 
     /// governor's keyed map grows without a bound unless the user sweeps it.

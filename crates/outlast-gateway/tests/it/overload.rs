@@ -89,3 +89,34 @@ upstreams: { up: { endpoints: http://{}, shed: { limit: 1, queue: 0 } } }
     assert_eq!(first.join().unwrap().status, 504);
     wait_until("it has been returned", || in_flight() == 0);
 }
+
+#[test]
+fn each_client_is_told_what_is_left_of_its_rate() {
+    let upstream = Upstream::start();
+    let gateway = gateway(
+        "
+gateway: { listen: 127.0.0.1:0, admin: off }
+routes: { all: { match: /**, upstream: up } }
+upstreams: { up: { endpoints: http://{}, rate: { calls: 2, per: 1h, per_key: { header: X-Tenant } } } }
+",
+        &[upstream.address],
+    );
+    let ask = |tenant: &str| curl(&["-H", &format!("X-Tenant: {tenant}"), &url(&gateway, "/")]);
+    let told = |answer: &crate::support::Curled| {
+        let field = |name: &str| answer.headers[name].parse::<u64>().unwrap();
+        (
+            answer.status,
+            field("ratelimit-limit"),
+            field("ratelimit-remaining"),
+        )
+    };
+    assert_eq!(told(&ask("ann")), (200, 2, 1));
+    assert_eq!(told(&ask("ann")), (200, 2, 0));
+    let refused = ask("ann");
+    assert_eq!(told(&refused), (429, 2, 0));
+    let wait: u64 = refused.headers["retry-after"].parse().unwrap();
+    assert!((1790..=1800).contains(&wait), "{wait}");
+    let reset: u64 = refused.headers["ratelimit-reset"].parse().unwrap();
+    assert!((3590..=3600).contains(&reset), "{reset}");
+    assert_eq!(told(&ask("bob")), (200, 2, 1));
+}
