@@ -23,6 +23,7 @@ mod parker;
 mod peers;
 mod rate;
 mod runtime;
+mod shed;
 mod stack;
 mod table;
 mod window;
@@ -49,6 +50,7 @@ fn main() -> io::Result<()> {
         bulkhead::groups,
         budget::groups,
         rate::groups,
+        shed::groups,
         stack::groups,
         runtime::groups,
         memory::groups,

@@ -14,6 +14,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use recloser::Recloser;
 use tower::retry::budget::TpsBudget;
 use tower::{Service, ServiceBuilder, service_fn};
+use tower_acc::{Algorithm, ConcurrencyLimitLayer};
 use tower_resilience::bulkhead::{BulkheadLayer, BulkheadServiceError};
 use tower_resilience::circuitbreaker::{
     CircuitBreakerError, CircuitBreakerLayer, SlidingWindowType,
@@ -118,6 +119,14 @@ pub(crate) fn resilience_rate() -> impl Peer<RateLimiterServiceError<Failed>> {
         .limit_for_period(PLENTY)
         .refresh_period(Duration::from_secs(1));
     let layer = rate.build().expect("the settings are sound");
+    ServiceBuilder::new().layer(layer).service(ready())
+}
+
+/// tower-acc's limit with this algorithm.
+pub(crate) fn adaptive<A>(layer: ConcurrencyLimitLayer<A>) -> impl Peer<Failed>
+where
+    A: Algorithm + Clone + Send + Sync + 'static,
+{
     ServiceBuilder::new().layer(layer).service(ready())
 }
 
