@@ -192,6 +192,7 @@ impl Degrade {
             since: machine.since,
             automatic: machine.most_severe(),
             forced_until: machine.forced_until,
+            calm_needed: machine.calm_needed(),
         }
     }
 
@@ -351,6 +352,9 @@ pub struct Stats {
     pub automatic: Level,
     /// Until when the current mode is forced by hand.
     pub forced_until: Option<Time>,
+    /// For how long it must be calm before the current mode is left by itself, longer after each
+    /// relapse; zero in normal operation. No client needs to come back sooner.
+    pub calm_needed: Duration,
 }
 
 /// The name of [`Level::NORMAL`].

@@ -25,7 +25,7 @@
 //!   `Upstream::layer` for tower services, [`Upstream::pool`] for threads of its own.
 //! - [`Upstream::caller`] for the settings of single calls: deadline, whether they may be
 //!   repeated, what their results mean.
-//! - [`Bulkhead`] and [`Breaker`] by themselves.
+//! - [`Bulkhead`] and [`Breaker`] by themselves; [`Features`] that are switched off under stress.
 //! - `Health`: checks of what this instance depends on, and what it says of itself.
 //! - Each policy has a module with its `Config`: [`breaker`], [`retry`], [`budget`],
 //!   [`bulkhead`], [`rate`], [`hedge`], [`failover`], [`deadline`], [`fallback`], [`fault`].
@@ -46,6 +46,7 @@ mod clock;
 pub mod deadline;
 mod ending;
 mod error;
+pub mod features;
 #[cfg(feature = "tonic")]
 pub mod grpc;
 #[cfg(feature = "http")]
@@ -57,6 +58,8 @@ pub mod http;
 #[cfg(feature = "tower")]
 mod layer;
 pub mod observe;
+#[cfg(feature = "open-feature")]
+pub mod open_feature;
 #[cfg(feature = "tokio")]
 mod opening;
 #[cfg(feature = "tokio")]
@@ -82,6 +85,7 @@ pub use calling::Calling;
 pub use classify::{ByResult, Classify};
 pub use clock::{Clock, instant_of};
 pub use error::Error;
+pub use features::Features;
 #[cfg(feature = "tower")]
 pub use layer::{Cloned, Layer, Once, Protected, Protecting, Repeat};
 #[cfg(feature = "tokio")]
@@ -89,8 +93,8 @@ pub use opening::{OpenAnswer, Opened, Opening};
 pub use outlast_core::config::ConfigError;
 pub use outlast_core::upstream::{Config, EndpointStats, Stats};
 pub use outlast_core::{
-    backoff, budget, call, canary, event, failover, fallback, fault, hedge, outcome, rate, ratio,
-    reject, retry, shed, tier, time, window,
+    backoff, budget, call, canary, degrade, event, failover, fallback, fault, hedge, outcome, rate,
+    ratio, reject, retry, shed, tier, time, window,
 };
 #[cfg(feature = "tokio")]
 pub use pool::{Pool, PoolCall};
@@ -112,4 +116,7 @@ mod documents {
     #[cfg(all(feature = "axum", feature = "grpc-health", feature = "postgres"))]
     #[doc = include_str!("../../../docs/health.md")]
     struct Health;
+
+    #[doc = include_str!("../../../docs/degradation.md")]
+    struct Degradation;
 }

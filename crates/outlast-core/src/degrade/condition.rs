@@ -303,6 +303,7 @@ impl fmt::Display for Condition {
             Condition::Errors(limit) => write!(f, "errors {limit}"),
             Condition::Load(limit) => write!(f, "load {limit}"),
             Condition::Open(upstream) => write!(f, "{} open", breaker(upstream)),
+            Condition::NotOpen(None) => write!(f, "no breaker open"),
             Condition::NotOpen(upstream) => write!(f, "{} not open", breaker(upstream)),
             Condition::Exhausted => write!(f, "budget exhausted"),
             Condition::NotExhausted => write!(f, "budget not exhausted"),

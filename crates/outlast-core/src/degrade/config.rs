@@ -189,7 +189,7 @@ impl Mode {
     }
 
     /// The conditions that end it, as given or as derived.
-    pub(super) fn off_conditions(&self) -> Vec<Condition> {
+    pub fn off_conditions(&self) -> Vec<Condition> {
         if self.off.is_empty() {
             self.when.iter().map(Condition::relaxed).collect()
         } else {
@@ -198,7 +198,7 @@ impl Mode {
     }
 
     /// How long it must be calm, as given or as derived.
-    pub(super) fn off_dwell(&self) -> Duration {
+    pub fn off_dwell(&self) -> Duration {
         let derived = || self.after.saturating_mul(3).clamp(LEAST_DERIVED_OFF, DAY);
         self.off_after.unwrap_or_else(derived)
     }

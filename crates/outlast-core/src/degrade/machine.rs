@@ -109,6 +109,14 @@ impl Machine {
         Level(self.modes.iter().rposition(on).map_or(0, |at| at + 1))
     }
 
+    /// For how long it must be calm before the current mode is left by itself.
+    pub(super) fn calm_needed(&self) -> Duration {
+        match self.current.0.checked_sub(1) {
+            Some(at) => self.modes[at].calm_needed(),
+            None => Duration::ZERO,
+        }
+    }
+
     /// Moves towards what is on. It does not step down while a more severe mode than the one it
     /// would land in sees its conditions hold, or it might have to step up again at once.
     fn follow(&mut self, signals: &Signals<'_>, now: Time) -> Option<Switch> {

@@ -163,6 +163,27 @@ fn a_relapse_needs_twice_the_calm() {
 }
 
 #[test]
+fn the_calm_that_is_needed_grows_with_every_relapse() {
+    let flash = Mode::new("flash")
+        .when(p99(Limit::Above(millis(500))))
+        .after(Duration::ZERO)
+        .off_after(10 * SECOND);
+    let degrade = Degrade::new(Config::default().mode(flash)).unwrap();
+    let mut second = 0;
+    let mut needed = |degrade: &Degrade, seconds: u64, p99: u64| {
+        for _ in 0..seconds {
+            degrade.observe(&signals(p99, 0.0), at(second));
+            second += 1;
+        }
+        degrade.stats().calm_needed
+    };
+    assert_eq!(needed(&degrade, 1, 100), Duration::ZERO);
+    assert_eq!(needed(&degrade, 1, 800), 10 * SECOND);
+    assert_eq!(needed(&degrade, 12, 100), Duration::ZERO);
+    assert_eq!(needed(&degrade, 1, 800), 20 * SECOND);
+}
+
+#[test]
 fn it_is_not_calm_while_the_symptom_lasts_whatever_ends_it() {
     let lean = Mode::new("lean")
         .when(p99(Limit::Above(millis(500))))

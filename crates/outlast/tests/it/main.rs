@@ -23,6 +23,9 @@ mod allocations;
 mod alone;
 mod calls;
 mod cancellation;
+mod features;
+#[cfg(feature = "open-feature")]
+mod flags;
 mod health;
 mod layer;
 mod observers;

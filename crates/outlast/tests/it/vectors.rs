@@ -290,3 +290,73 @@ async fn all_probed(health: &Health) -> Registry {
     let within = Duration::from_secs(30);
     tokio::time::timeout(within, probed).await.unwrap()
 }
+
+/// The events of the specification are states of ours: a provider turns stale when nobody looks at
+/// the signals, and ready when somebody does.
+#[cfg(feature = "open-feature")]
+#[tokio::test(start_paused = true)]
+async fn flags_have_defaults_and_tell_when_they_are_stale() {
+    use open_feature::EvaluationContext;
+    use open_feature::provider::{FeatureProvider, ProviderStatus};
+    use outlast::open_feature::Provider;
+
+    let one_of = |expected: &Value, found: &str| {
+        let expected = expected.as_str().unwrap();
+        let mut words = expected.split([' ', '|']);
+        assert!(
+            words.any(|word| word == found),
+            "{found} is none of {expected}"
+        );
+    };
+    let mut replayed = 0;
+    for case in cases("feature_tier") {
+        // Those of several providers are the SDK's business.
+        if case["config"].get("providers").is_some() {
+            continue;
+        }
+        let fails = steps(&case)[0].get("provider").is_some();
+        let features = crate::flags::features();
+        let mut provider = Provider::new(features.clone());
+        let context = EvaluationContext::default();
+        if !fails {
+            provider.initialize(&context).await;
+            features.force("lean", Duration::MAX).unwrap();
+        }
+        for step in steps(&case) {
+            let expect = &step["expect"];
+            let resolved = provider
+                .resolve_bool_value("recommendations", &context)
+                .await;
+            if let Some("error") = step["provider"].as_str() {
+                let default = &case["config"]["default"];
+                let error = resolved.unwrap_err();
+                assert_eq!(
+                    (default, "ERROR"),
+                    (&expect["value"], expect["reason"].as_str().unwrap())
+                );
+                one_of(&expect["error_code"], &error.code.to_string());
+                continue;
+            }
+            match (step["event"].as_str(), step["op"].as_str()) {
+                (Some("PROVIDER_STALE"), None) => {
+                    tokio::time::advance(Duration::from_secs(11)).await;
+                    assert_eq!(provider.status(), ProviderStatus::STALE);
+                }
+                (Some("PROVIDER_READY"), None) => drop(features.tick()),
+                (None, Some("evaluate")) => {
+                    let details = resolved.unwrap();
+                    assert_eq!(expect["value"], "last known");
+                    assert!(!details.value, "it was off when it was last known");
+                    one_of(&expect["reason"], &details.reason.unwrap().to_string());
+                }
+                (None, Some("status")) => {
+                    let status = format!("{:?}", provider.status()).to_uppercase();
+                    assert_eq!(expect.as_str().unwrap(), status);
+                }
+                other => panic!("unknown step {other:?}"),
+            }
+        }
+        replayed += 1;
+    }
+    assert!(replayed >= 2, "{replayed}");
+}
