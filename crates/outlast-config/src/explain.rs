@@ -63,6 +63,10 @@ pub(crate) fn explain(loaded: &Loaded, upstream: Option<&str>) -> Result<String,
                 page.push('\n');
                 explain_upstream(&mut page, loaded, entry);
             }
+            if let Some(degrade) = &loaded.plan.degrade {
+                page.push('\n');
+                crate::degrade::explain(&mut page, loaded, degrade);
+            }
         }
     }
     Ok(page)
@@ -166,7 +170,7 @@ fn settings(page: &mut String, node: Option<&Node>, section: &Section, depth: us
     }
 }
 
-fn setting(page: &mut String, given: Option<&Node>, key: &Key, depth: usize) {
+pub(crate) fn setting(page: &mut String, given: Option<&Node>, key: &Key, depth: usize) {
     let name = key.name;
     match (given, key.default) {
         (None, Default::Is(value)) => line(page, depth, format_args!("{name}: {value} (default)")),
@@ -204,7 +208,7 @@ fn shown(node: &Node) -> String {
     }
 }
 
-fn line(page: &mut String, depth: usize, text: fmt::Arguments<'_>) {
+pub(crate) fn line(page: &mut String, depth: usize, text: fmt::Arguments<'_>) {
     let indent = "  ".repeat(depth);
     writeln!(page, "{indent}{text}").expect("a string takes everything");
 }

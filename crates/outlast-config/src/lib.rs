@@ -21,6 +21,7 @@
 //! at once, each with its place and the edit that mends it. What can work but is likely not meant
 //! is a warning.
 
+mod degrade;
 mod explain;
 mod health;
 pub mod plan;
@@ -53,9 +54,9 @@ pub const STARTER: &str = include_str!("starter.yaml");
 /// A file that can be used.
 #[derive(Debug)]
 pub struct Loaded {
-    plan: Plan,
+    pub(crate) plan: Plan,
     warnings: Vec<Finding>,
-    root: Node,
+    pub(crate) root: Node,
 }
 
 impl Loaded {

@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use outlast_core::degrade::{self, Condition};
 use outlast_core::ratio::Ratio;
 pub use outlast_core::tier::Tier;
 
@@ -23,6 +24,8 @@ pub struct Plan {
     pub upstreams: Vec<Upstream>,
     /// What the gateway says of itself.
     pub health: Health,
+    /// Which features are given up under stress. Default: none.
+    pub degrade: Option<Degrade>,
 }
 
 /// How the gateway listens, and what it allows.
@@ -465,4 +468,58 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
     /// Its body. Default: none.
     pub body: String,
+}
+
+/// What is served less, and at which signs.
+#[derive(Clone, Debug)]
+pub struct Degrade {
+    /// The same for the core. It has been built once: it can work.
+    pub policy: degrade::Config,
+    /// How far latencies and errors look back. Default 10 s.
+    pub window: Duration,
+    /// Of fewer calls in the window nothing is said. Default 20.
+    pub min_calls: u32,
+    /// `false`: only modes that were forced by hand disable anything. Default `true`.
+    pub enforce: bool,
+    /// From the mildest to the most severe, in the order of the file.
+    pub modes: Vec<Mode>,
+    /// In the order of the file, which is that of the policy.
+    pub features: Vec<Feature>,
+    /// What decides about modes, in a canonical form; what is answered instead is not part of it.
+    /// With equal sources the mode stays on reload.
+    pub source: String,
+}
+
+/// A named way to serve less.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mode {
+    /// Its name.
+    pub name: String,
+    /// Any one of these begins it. Empty: only a hand does.
+    pub when: Vec<Condition>,
+    /// For how long. Default 10 s.
+    pub after: Duration,
+    /// All of these end it, as given or as derived from `when`.
+    pub off: Vec<Condition>,
+    /// For how long.
+    pub off_after: Duration,
+    /// Tiers that are off.
+    pub disable: Vec<Tier>,
+    /// Features that are off by their names.
+    pub switch_off: Vec<String>,
+    /// Whether stale copies stand in for failed calls.
+    pub serve_stale: bool,
+}
+
+/// Something that users can do without for a while.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feature {
+    /// Its name.
+    pub name: String,
+    /// How critical it is. Default important.
+    pub tier: Tier,
+    /// The positions of its routes in [`Plan::routes`]. A route belongs to one feature at most.
+    pub routes: Vec<usize>,
+    /// What is answered while it is off. Default: a stale copy, or 503.
+    pub instead: Option<Answer>,
 }

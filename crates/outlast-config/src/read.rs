@@ -19,7 +19,7 @@ use crate::policies::{policies, section_of};
 use crate::problem::{Place, Problem, did_you_mean};
 use crate::view::View;
 use crate::yaml::{Entry, Node, Value};
-use crate::{request, sections, shape};
+use crate::{degrade, request, sections, shape};
 
 /// Reads a file; `folder` is what its paths are relative to.
 pub(crate) fn plan(root: &Node, folder: &Path, problems: &mut Vec<Problem>) -> Plan {
@@ -31,7 +31,7 @@ pub(crate) fn plan(root: &Node, folder: &Path, problems: &mut Vec<Problem>) -> P
             .iter()
             .map(|entry| entry.key.as_str())
             .collect(),
-        problems,
+        problems: &mut *problems,
     };
     let view = file.part("gateway", &sections::GATEWAY);
     let gateway = reader.gateway(view);
@@ -49,12 +49,15 @@ pub(crate) fn plan(root: &Node, folder: &Path, problems: &mut Vec<Problem>) -> P
         .collect();
     reader.refuse_cycles(&upstreams, file.names("upstreams"));
     let health = crate::health::health(file.part("health", &sections::HEALTH), folder, problems);
-    Plan {
+    let mut plan = Plan {
         gateway,
         routes,
         upstreams,
         health,
-    }
+        degrade: None,
+    };
+    plan.degrade = degrade::read(file, folder, &mut plan, problems);
+    plan
 }
 
 struct Reader<'a, 'p> {
@@ -279,10 +282,7 @@ impl Reader<'_, '_> {
             upstream: upstream?,
             rewrite,
             deadline,
-            tier: view
-                .text("tier")
-                .and_then(|name| name.parse().ok())
-                .unwrap_or_default(),
+            tier: view.tier("tier"),
             repeat: match view.text("retry") {
                 Some("always") => Repeat::Always,
                 Some("never") => Repeat::Never,
@@ -548,32 +548,7 @@ impl Reader<'_, '_> {
                 entry_bytes: stale.size("entry_bytes").unwrap_or(1 << 20),
             }),
             upstream: self.upstream_named(view, "upstream"),
-            fixed: fixed.map(|fixed| self.fixed(fixed)),
-        }
-    }
-
-    fn fixed(&mut self, view: View<'_>) -> Answer {
-        let mut headers = Vec::new();
-        for entry in view.names("headers") {
-            let Value::Scalar(value) = &entry.node.value else {
-                continue;
-            };
-            if !request::is_header_name(&entry.key) || !request::is_header_value(value) {
-                self.problem(
-                    entry.key_place,
-                    "this is no header field",
-                    "a name of letters and `-`, a value of plain text",
-                );
-            }
-            headers.push((entry.key.to_ascii_lowercase(), value.clone()));
-        }
-        Answer {
-            status: view
-                .count("status")
-                .and_then(|status| u16::try_from(status).ok())
-                .unwrap_or(200),
-            headers,
-            body: view.text("body").unwrap_or_default().to_owned(),
+            fixed: fixed.map(|fixed| self::fixed(fixed, self.problems)),
         }
     }
 
@@ -600,6 +575,33 @@ impl Reader<'_, '_> {
                 }
             }
         }
+    }
+}
+
+/// A fixed answer.
+pub(crate) fn fixed(view: View<'_>, problems: &mut Vec<Problem>) -> Answer {
+    let mut headers = Vec::new();
+    for entry in view.names("headers") {
+        let Value::Scalar(value) = &entry.node.value else {
+            continue;
+        };
+        if !request::is_header_name(&entry.key) || !request::is_header_value(value) {
+            let mend = "a name of letters and `-`, a value of plain text";
+            problems.push(Problem::new(
+                entry.key_place,
+                "this is no header field",
+                mend,
+            ));
+        }
+        headers.push((entry.key.to_ascii_lowercase(), value.clone()));
+    }
+    Answer {
+        status: view
+            .count("status")
+            .and_then(|status| u16::try_from(status).ok())
+            .unwrap_or(200),
+        headers,
+        body: view.text("body").unwrap_or_default().to_owned(),
     }
 }
 

@@ -54,6 +54,7 @@ fn value(kind: &Kind) -> String {
         Kind::Count(least, most) => format!("{least} to {most}"),
         Kind::Factor => "1 to 1000".to_owned(),
         Kind::Truth => "`true`, `false`".to_owned(),
+        Kind::Limit(of) => format!("`>` or `<` and a {}", value(of)),
         Kind::Text => "text".to_owned(),
         Kind::Address => "address".to_owned(),
         Kind::Network => "network".to_owned(),

@@ -60,6 +60,8 @@ fn kind(of: &Kind) -> Map<String, Value> {
         Kind::Count(least, most) => number(*least as f64, *most as f64, "integer"),
         Kind::Factor => number(1.0, 1000.0, "number"),
         Kind::Truth => object(json!({ "type": "boolean" })),
+        Kind::Limit(Kind::Share) => text(r"^[<>] *[0-9]+(\.[0-9]+)? *%$"),
+        Kind::Limit(_) => text(r"^[<>] *[0-9]+(\.[0-9]+)? *(ns|us|ms|s|m|h|d)$"),
         Kind::Text => object(json!({ "type": ["string", "number", "boolean"] })),
         Kind::Address => text(r"^.+:[0-9]+$"),
         Kind::Network => text(r"^[0-9a-fA-F.:]+(/[0-9]+)?$"),

@@ -1,12 +1,14 @@
 //! Every key of a policy file.
 
 mod canary;
+mod degrade;
 mod gateway;
 mod health;
 mod shed;
 mod upstream;
 
 pub(crate) use self::canary::CANARY;
+pub(crate) use self::degrade::{DEGRADE, FEATURE, MODE};
 pub(crate) use self::gateway::GATEWAY;
 pub(crate) use self::health::{CHECK, HEALTH};
 pub(crate) use self::shed::{SHED, THROTTLE};
@@ -50,6 +52,12 @@ pub(crate) static FILE: Section = Section {
             Kind::Part(&HEALTH),
             Means("its defaults"),
             "what the gateway says of itself",
+        ),
+        key(
+            "degrade",
+            Kind::Part(&DEGRADE),
+            Means("everything is always on"),
+            "which features are given up under stress, and what is answered instead",
         ),
     ],
 };

@@ -47,6 +47,8 @@ pub(crate) enum Kind {
     Count(u64, u64),
     Factor,
     Truth,
+    /// A value of this kind with a side: `> 500ms`, `< 1%`.
+    Limit(&'static Kind),
     Text,
     /// A listening address.
     Address,
@@ -240,6 +242,10 @@ impl Kind {
                 _ => Err("write a number from 1 to 1000, such as `2`".to_owned()),
             },
             Kind::Truth => value::truth(text).map(drop),
+            Kind::Limit(of) => match value::limit(text) {
+                Some((_, threshold)) => of.check_text(threshold),
+                None => Err(format!("write {}", self.described())),
+            },
             Kind::Text => Ok(()),
             Kind::Address => text.parse::<std::net::SocketAddr>().map(drop).map_err(|_| {
                 "write an address and a port, such as `127.0.0.1:8080` or `[::]:8080`".to_owned()
@@ -277,6 +283,8 @@ impl Kind {
             Kind::Count(least, most) => format!("a whole number from {least} to {most}"),
             Kind::Factor => "a number from 1 to 1000".to_owned(),
             Kind::Truth => "`true` or `false`".to_owned(),
+            Kind::Limit(Kind::Share) => "a limit such as `'> 1%'` or `'< 1%'`".to_owned(),
+            Kind::Limit(_) => "a limit such as `'> 500ms'` or `'< 500ms'`".to_owned(),
             Kind::Text => "a text".to_owned(),
             Kind::Address => "an address such as `127.0.0.1:8080`".to_owned(),
             Kind::Network => "a network such as `10.0.0.0/8`".to_owned(),

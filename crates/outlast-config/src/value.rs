@@ -70,6 +70,16 @@ pub(crate) fn quantile(text: &str) -> Option<Ratio> {
     (ratio > Ratio::ZERO && ratio < Ratio::ONE).then_some(ratio)
 }
 
+/// `> 500ms`, `< 1%`: whether above, and the threshold's text.
+pub(crate) fn limit(text: &str) -> Option<(bool, &str)> {
+    let (above, rest) = match text.split_at_checked(1)? {
+        (">", rest) => (true, rest),
+        ("<", rest) => (false, rest),
+        _ => return None,
+    };
+    Some((above, rest.trim_start()))
+}
+
 /// A whole number within bounds.
 pub(crate) fn count(text: &str, least: u64, most: u64) -> Result<u64, String> {
     let number: Option<u64> = text
@@ -150,6 +160,9 @@ mod tests {
         assert_eq!(share("12.5%"), Ok(Ratio::new(0.125).unwrap()));
         assert!(share("101%").is_err() && share("0.1").is_err() && share("%").is_err());
         assert_eq!(quantile("p99.9"), Some(Ratio::new(0.999).unwrap()));
+        assert_eq!(limit("> 5ms"), Some((true, "5ms")));
+        assert_eq!(limit("<1%"), Some((false, "1%")));
+        assert!(limit("5ms").is_none() && limit("").is_none() && limit("ä").is_none());
         assert!(quantile("p100").is_none() && quantile("p0").is_none() && quantile("99").is_none());
         assert_eq!(count("1_000", 1, 2000), Ok(1000));
         assert!(count("0", 1, 5).is_err() && count("0x1", 1, 5).is_err());

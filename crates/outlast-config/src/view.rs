@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use outlast_core::ratio::Ratio;
+use outlast_core::tier::Tier;
 
 use crate::problem::Place;
 use crate::shape::{Default, Section};
@@ -94,6 +95,11 @@ impl<'a> View<'a> {
 
     pub(crate) fn truth(&self, key: &str) -> Option<bool> {
         value::truth(self.text(key)?).ok()
+    }
+
+    pub(crate) fn tier(&self, key: &str) -> Tier {
+        let tier = self.text(key).and_then(|name| name.parse().ok());
+        tier.unwrap_or_default()
     }
 
     /// The single values of a list, with their places; a single value is a list of one.

@@ -23,6 +23,7 @@ pub(crate) fn warnings(root: &Node, plan: &Plan) -> Vec<Problem> {
     for at in 0..upstreams.len() {
         of_upstream(upstreams, at, plan, &mut found);
     }
+    crate::degrade::warn(file, plan, &mut found);
     found
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod canaries;
+mod degrade;
 mod documents;
 mod errors;
 mod plans;

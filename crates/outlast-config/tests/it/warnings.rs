@@ -1,6 +1,6 @@
 //! What can work, but is likely not meant.
 
-fn warnings_of(text: &str) -> String {
+pub(crate) fn warnings_of(text: &str) -> String {
     let loaded = outlast_config::parse("test.yaml", text);
     let loaded = loaded.unwrap_or_else(|problems| panic!("{problems}"));
     loaded
