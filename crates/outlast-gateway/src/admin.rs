@@ -10,6 +10,7 @@ mod canary;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Path, Request, State as Extract};
@@ -99,6 +100,7 @@ fn routes(state: Arc<State>) -> Router {
     let changing = Router::new()
         .route("/upstreams/{name}/breaker", post(force_breaker))
         .route("/routes/{name}/canary", post(canary::act))
+        .route("/degrade", post(degrade))
         .route("/reload", post(reload))
         .route("/drain", post(drain))
         .layer(middleware::from_fn_with_state(
@@ -226,6 +228,55 @@ async fn force_breaker(
     tracing::info!(upstream = name, endpoints = ?forced, ?manual, "breakers were forced");
     Json(json!({ "upstream": name, "endpoints": forced })).into_response()
 }
+
+/// What `POST /degrade` takes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mode {
+    /// The name of a mode, `normal`, or `auto` to follow the signals again.
+    mode: String,
+    /// For how long.
+    #[serde(rename = "for")]
+    lasts: Option<String>,
+}
+
+async fn degrade(Extract(state): Extract<Arc<State>>, body: Bytes) -> Response {
+    let table = Arc::clone(&state.tables.borrow());
+    let Some(degrade) = table.degrade.as_ref().map(|degrade| &degrade.state) else {
+        return refuse(StatusCode::NOT_FOUND, "the plan has no `degrade`");
+    };
+    let Mode { mode, lasts } = match serde_json::from_slice(&body) {
+        Ok(mode) => mode,
+        Err(error) => {
+            let mend = "send {\"mode\": NAME | \"normal\" | \"auto\", \"for\": \"10m\"}";
+            return refuse(StatusCode::BAD_REQUEST, &format!("{error}; {mend}"));
+        }
+    };
+    if mode == "auto" {
+        if lasts.is_some() {
+            let mend = "`auto` lasts until the next decision: leave `for` out";
+            return refuse(StatusCode::BAD_REQUEST, mend);
+        }
+        degrade.release();
+    } else {
+        let lasts = match lasts
+            .as_deref()
+            .map_or(Ok(FORCED), outlast_config::duration)
+        {
+            Ok(lasts) if (Duration::from_secs(1)..=LONGEST_FORCED).contains(&lasts) => lasts,
+            Ok(_) => return refuse(StatusCode::BAD_REQUEST, "`for` lies between 1s and 24h"),
+            Err(mend) => return refuse(StatusCode::BAD_REQUEST, &format!("for: {mend}")),
+        };
+        if let Err(error) = degrade.force(&mode, lasts) {
+            return refuse(StatusCode::NOT_FOUND, &error.to_string());
+        }
+    }
+    Json(Status::of(&state).degrade).into_response()
+}
+
+/// What a hand decides without saying for how long; nobody is left in a mode by a lapse of memory.
+const FORCED: Duration = Duration::from_secs(60 * 60);
+const LONGEST_FORCED: Duration = Duration::from_secs(24 * 60 * 60);
 
 async fn reload(Extract(state): Extract<Arc<State>>) -> Response {
     let Some(source) = state.options.reload.clone() else {

@@ -176,7 +176,7 @@ impl Answer {
             recording.keep();
         }
         if let Some(mut exchange) = self.exchange.take() {
-            exchange.settle(self.outcome);
+            exchange.judged(self.outcome);
             exchange.complete();
         }
     }
@@ -224,7 +224,7 @@ impl Answer {
             open.record(outcome);
         }
         if let Some(mut exchange) = self.exchange.take() {
-            exchange.settle(outcome);
+            exchange.judged(outcome);
             exchange.cut(&cut);
         }
         match self.dialect {

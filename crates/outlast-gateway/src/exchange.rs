@@ -18,6 +18,7 @@ use outlast::time::Time;
 
 use crate::answer::Cut;
 use crate::connection::Client;
+use crate::metrics::Instead;
 use crate::replay::Source;
 use crate::rollout::Trial;
 use crate::worker::Local;
@@ -41,6 +42,8 @@ pub(crate) struct Exchange {
     room: Cell<Option<Room>>,
     is_http2: bool,
     complete: bool,
+    /// A call was made for it whose answer began after so long, and is not judged yet.
+    asked: Option<Duration>,
 }
 
 impl Exchange {
@@ -62,6 +65,7 @@ impl Exchange {
             room: Cell::new(None),
             is_http2: request.version() == Version::HTTP_2,
             complete: false,
+            asked: None,
         }
     }
 
@@ -92,13 +96,6 @@ impl Exchange {
     pub(crate) fn called(&mut self, why: Option<Why>, attempts: u32) {
         if let Some(trial) = &mut self.trial {
             trial.called(why, attempts, Clock::Precise.now().since(self.began));
-        }
-    }
-
-    /// What became of its answer.
-    pub(crate) fn settle(&mut self, outcome: Outcome) {
-        if let Some(trial) = &mut self.trial {
-            trial.settle(outcome);
         }
     }
 
@@ -150,6 +147,27 @@ impl Exchange {
     /// The gateway answers itself, or instead of the upstream.
     pub(crate) fn because(&mut self, reason: &'static str) {
         self.reason = Some(reason);
+    }
+
+    /// A call that was made for it has an answer, whose head came after so long.
+    pub(crate) fn asked(&mut self, took: Duration) {
+        self.asked = Some(took);
+    }
+
+    /// That answer has ended, and means this. One that nobody judges says nothing.
+    pub(crate) fn judged(&mut self, outcome: Outcome) {
+        if let Some(trial) = &mut self.trial {
+            trial.settle(outcome);
+        }
+        if let Some((took, degrade)) = self.asked.take().zip(self.local.table.degrade.as_ref()) {
+            degrade.state.record(outcome, took);
+        }
+    }
+
+    /// A mode made another answer of it.
+    pub(crate) fn degraded(&self, instead: Instead) {
+        let metrics = self.local.table.metrics_of(self.route);
+        metrics.degraded(self.client.worker.index, instead);
     }
 
     /// Its answer is complete.

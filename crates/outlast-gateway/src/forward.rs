@@ -3,7 +3,7 @@
 //! Hop-by-hop fields (RFC 9110, 7.6.1) are removed in both directions, with those that `Connection`
 //! names, except that it may not name what belongs to the whole way: `Connection: authorization`
 //! would make a proxy drop a credential that the upstream relies on. What clients may not say of
-//! themselves (`X-Forwarded-*`, `Forwarded`, `X-Outlast-*`) is replaced unless the client is a
+//! themselves (`X-Forwarded-*`, `Forwarded`, `X-Degraded`, `X-Outlast-*`) is replaced unless the client is a
 //! trusted proxy. Maps are changed in place, after one pass over their names; nothing is copied.
 
 use std::cell::RefCell;
@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Version, request, response};
-use outlast::headers::{GRPC_TIMEOUT, X_DEADLINE, X_TIER};
+use outlast::headers::{GRPC_TIMEOUT, X_DEADLINE, X_DEGRADED, X_TIER};
 use outlast_config::plan::{Network, Tier, Underscores};
 
 use crate::refusal::Refusal;
@@ -134,6 +134,9 @@ pub(crate) fn request(
                 headers.remove(name);
             }
         }
+        if found.degraded {
+            headers.remove(&X_DEGRADED);
+        }
         headers.insert(&X_FORWARDED_FOR, origin.text.clone());
         headers.insert(&X_FORWARDED_PROTO, scheme(origin.tls));
         headers.insert(&X_FORWARDED_HOST, authority.clone());
@@ -167,6 +170,8 @@ pub(crate) struct Found {
     forwarded: bool,
     /// How long its client will wait.
     pub(crate) deadline: bool,
+    /// The mode that its client is in.
+    degraded: bool,
 }
 
 /// One pass over the names of a request.
@@ -177,6 +182,7 @@ pub(crate) fn scan(headers: &HeaderMap, underscores: Underscores) -> Result<Foun
         match text.as_bytes()[0] {
             b'x' if text.starts_with("x-forwarded-") || name == X_REAL_IP => found.forwarded = true,
             b'x' if text.starts_with("x-outlast-") => found.rare = true,
+            b'x' if *name == X_DEGRADED => found.degraded = true,
             b'x' if text.starts_with(X_DEADLINE.as_str()) => found.deadline = true,
             b'g' if *name == GRPC_TIMEOUT => found.deadline = true,
             _ if *name == header::FORWARDED => found.forwarded = true,

@@ -13,6 +13,7 @@ mod answer;
 mod attempt;
 mod connect;
 mod connection;
+mod degrade;
 mod exchange;
 mod forward;
 mod guard;
@@ -49,8 +50,9 @@ use tokio::sync::watch;
 
 pub use crate::rollout::status::{CanaryStatus, DecisionStatus, VersionStatus};
 pub use crate::status::{
-    BreakerStatus, BudgetStatus, BulkheadStatus, EndpointStatus, ErrorStatus, Latency, RouteStatus,
-    ShedStatus, StaleStatus, Status, UpstreamStatus,
+    BreakerStatus, BudgetStatus, BulkheadStatus, DegradeStatus, EndpointStatus, ErrorStatus,
+    Latency, ModeStatus, RouteStatus, ShedStatus, SignalsStatus, StaleStatus, Status, SwitchStatus,
+    UpstreamStatus,
 };
 use crate::table::{Changes, Table};
 use crate::worker::{Phase, Shared};

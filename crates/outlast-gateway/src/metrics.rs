@@ -23,7 +23,32 @@ pub(crate) struct RouteMetrics {
 #[repr(align(128))]
 struct RouteShard {
     classes: [AtomicU64; CLASSES.len()],
+    degraded: [AtomicU64; Instead::ALL.len()],
     whole: Histogram,
+}
+
+/// What was answered in place of a request's own answer, because of a mode.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Instead {
+    /// A fixed answer of the feature.
+    Fixed,
+    /// A stale copy.
+    Stale,
+    /// 503.
+    Refused,
+}
+
+impl Instead {
+    pub(crate) const ALL: [Instead; 3] = [Instead::Fixed, Instead::Stale, Instead::Refused];
+
+    /// Its name in metrics.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Instead::Fixed => "instead",
+            Instead::Stale => "stale",
+            Instead::Refused => "refused",
+        }
+    }
 }
 
 /// Classes of statuses, by their first digit; the last are requests whose client went away.
@@ -45,6 +70,16 @@ impl RouteMetrics {
         });
         shard.classes[class].fetch_add(1, Ordering::Relaxed);
         shard.whole.record(took);
+    }
+
+    /// Counts an answer that was given because of a mode.
+    pub(crate) fn degraded(&self, worker: usize, instead: Instead) {
+        self.shards[worker].degraded[instead as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Answers given because of a mode, in the order of [`Instead::ALL`].
+    pub(crate) fn degradations(&self) -> [u64; Instead::ALL.len()] {
+        std::array::from_fn(|at| sum(self.shards.iter().map(|shard| &shard.degraded[at])))
     }
 
     /// Requests by class.

@@ -16,7 +16,7 @@ use outlast::tier::Tier;
 use crate::State;
 use crate::histogram::Summary;
 use crate::load::Load;
-use crate::metrics::CLASSES;
+use crate::metrics::{CLASSES, Instead};
 use crate::table::{Table, Upstream};
 use crate::worker::Phase;
 
@@ -29,6 +29,7 @@ pub(crate) fn render(state: &State) -> String {
     of_endpoints(&mut page, &table);
     of_upstreams(&mut page, &table);
     canary::of_canaries(&mut page, &table);
+    of_degrade(&mut page, &table);
     page.text
 }
 
@@ -330,6 +331,45 @@ fn of_load(page: &mut Page, table: &Table) {
                 let labels = [("upstream", &*name(upstream)), ("tier", tier.name())];
                 page.sample("outlast_shed_total", &labels, shed.shed(tier));
             }
+        }
+    }
+}
+
+fn of_degrade(page: &mut Page, table: &Table) {
+    let Some(degrade) = &table.degrade else {
+        return;
+    };
+    let modes = degrade.state.features.modes();
+    let (rows, current) = (modes.matrix().rows, modes.current().index());
+    page.family(
+        "outlast_mode",
+        "gauge",
+        "1 for the mode in force, 0 for the others",
+    );
+    for (at, row) in rows.iter().enumerate() {
+        page.sample(
+            "outlast_mode",
+            &[("mode", &row.mode)],
+            u64::from(at == current),
+        );
+    }
+    page.family(
+        "outlast_mode_switches_total",
+        "counter",
+        "how often a mode was entered, or would have been",
+    );
+    for (row, count) in rows.iter().zip(degrade.state.entered()) {
+        page.sample("outlast_mode_switches_total", &[("mode", &row.mode)], count);
+    }
+    page.family(
+        "outlast_degraded_total",
+        "counter",
+        "requests answered otherwise because of a mode, by what was answered",
+    );
+    for route in &table.routes {
+        for (instead, count) in Instead::ALL.into_iter().zip(route.metrics.degradations()) {
+            let labels = [("route", route.name()), ("answer", instead.name())];
+            page.sample("outlast_degraded_total", &labels, count);
         }
     }
 }

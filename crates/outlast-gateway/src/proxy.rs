@@ -21,23 +21,26 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use outlast::fallback::Why;
 use outlast::outcome::Outcome;
+use outlast::reject::Reason;
 use outlast::tier::Tier;
 use outlast::time::Time;
-use outlast::{Error, OpenAnswer, Opened, headers, instant_of};
+use outlast::{Clock, Error, OpenAnswer, Opened, headers, instant_of};
 use outlast_config::plan::Repeat;
 use tokio::time::Instant;
 
 use crate::answer::{Answer, Body, grpc_code};
 use crate::attempt::{self, Failure, Head, Template, wall};
 use crate::connection::Client;
+use crate::degrade::{self, Degradation};
 use crate::exchange::Exchange;
 use crate::forward;
+use crate::metrics::Instead;
 use crate::refusal::{Dialect, Refusal};
 use crate::replay::{Bounds, Fault, Source};
 use crate::rollout::Trial;
 use crate::routes;
 use crate::stale::Stale;
-use crate::table::{Counts, Upstream};
+use crate::table::{Counts, Table, Upstream};
 use crate::target::Target;
 use crate::tunnel::Tunnel;
 
@@ -50,6 +53,7 @@ pub(crate) async fn serve(client: Rc<Client>, request: Request<Incoming>) -> Res
         return close(exchange, of_the_server()).await;
     }
     match prepare(&mut exchange, request, dialect) {
+        Ok(prepared) if prepared.off.is_some() => Box::pin(switched_off(exchange, prepared)).await,
         Ok(prepared) if prepared.shield => Box::pin(shielded(exchange, prepared)).await,
         Ok(prepared) => forward(exchange, prepared).await,
         Err(refusal) => Box::pin(refuse(exchange, &refusal, dialect)).await,
@@ -90,6 +94,14 @@ struct Prepared {
     tier: Tier,
     /// What a stale answer is found by.
     stale_key: Option<Arc<str>>,
+    /// Its route, if a mode has switched that off.
+    off: Option<Off>,
+}
+
+/// A route that is switched off, and the mode.
+struct Off {
+    route: usize,
+    mode: HeaderValue,
 }
 
 fn prepare(
@@ -130,6 +142,10 @@ fn prepare(
         tier,
         limits.underscores,
     )?;
+    let mode = table.degrade.as_ref().and_then(|degrade| degrade.mode());
+    if let Some(mode) = mode {
+        parts.headers.insert(&headers::X_DEGRADED, mode.clone());
+    }
     let may_switch = wishes.upgrade && route.plan.upgrade;
     if wishes.upgrade && !may_switch {
         parts.headers.remove(header::UPGRADE);
@@ -159,7 +175,15 @@ fn prepare(
         shield: route.plan.shield,
         tier,
         stale_key,
+        off: off(table, at, mode),
     })
+}
+
+/// Whether a mode has switched a route off.
+fn off(table: &Table, route: usize, mode: Option<&HeaderValue>) -> Option<Off> {
+    let degrade = table.degrade.as_ref()?;
+    let mode = mode.filter(|_| degrade.is_off(route))?.clone();
+    Some(Off { route, mode })
 }
 
 /// How long the client will wait. What it said is removed: every attempt says anew what is left.
@@ -233,9 +257,15 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
     exchange.tries(prepared.trial.take());
     let local = Rc::clone(exchange.local());
     let mut failed: Vec<Made> = Vec::new();
-    let mut at = prepared.upstream;
+    let (mut at, mut asked) = (prepared.upstream, exchange.began());
+    let degrade = local.table.degrade.as_deref();
     loop {
         let opened = ask(&exchange, &prepared, at).await;
+        if let Some(degrade) = degrade {
+            let now = Clock::Precise.now();
+            noted(&mut exchange, &prepared, &opened, degrade, now.since(asked));
+            asked = now;
+        }
         let endpoint = opened
             .endpoint
             .map(|endpoint| &local.upstreams[at].names[endpoint]);
@@ -278,6 +308,56 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
     // What went wrong first is what the client should hear.
     let first = failed.swap_remove(0);
     Box::pin(fail(exchange, &prepared, first)).await
+}
+
+/// Notes a call that was really made: a failed one at once, any other when its answer has ended.
+fn noted(
+    exchange: &mut Exchange,
+    prepared: &Prepared,
+    opened: &Opened<Head, Failure>,
+    degrade: &Degradation,
+    took: Duration,
+) {
+    let outcome = match opened.why {
+        None => return exchange.asked(took),
+        Some(Why::Failed(outcome)) => outcome,
+        Some(Why::Rejected(rejection))
+            if rejection.reason == Reason::Deadline && prepared.deadline_is_clients =>
+        {
+            Outcome::Ignored
+        }
+        Some(Why::Rejected(_)) => Outcome::Transient,
+    };
+    if opened.attempts > 0 {
+        degrade.state.record(outcome, took);
+    }
+}
+
+/// What is answered while a route is switched off: its feature's fixed answer, a stale copy, or
+/// that it is.
+async fn switched_off(mut exchange: Box<Exchange>, prepared: Prepared) -> Response<Body> {
+    let local = Rc::clone(exchange.local());
+    let (Some(degrade), Some(off)) = (&local.table.degrade, &prepared.off) else {
+        return forward(exchange, prepared).await;
+    };
+    let dialect = prepared.template.dialect;
+    let upstream = &local.table.upstreams[prepared.upstream].upstream;
+    let stale = || {
+        let (stale, key) = upstream.stale.as_ref().zip(prepared.stale_key.as_ref())?;
+        stale.recall(key, &prepared.template.headers.borrow(), exchange.began())
+    };
+    let (instead, mut answer) = if let Some(answer) = degrade.instead(off.route, dialect) {
+        (Instead::Fixed, answer)
+    } else if let Some(answer) = stale() {
+        (Instead::Stale, answer)
+    } else {
+        let refusal = degrade.refusal(off.route, &off.mode);
+        (Instead::Refused, refusal.answer(dialect))
+    };
+    exchange.degraded(instead);
+    degrade::mark(&mut answer, &off.mode);
+    exchange.because("degraded");
+    close(exchange, answer).await
 }
 
 /// Calls an upstream through its policies.
@@ -347,9 +427,13 @@ fn stale(
 ) -> Option<Response<Body>> {
     let (stale, key) = upstream.stale.as_ref().zip(prepared.stale_key.as_ref())?;
     let asked = prepared.template.headers.borrow();
-    let answer = stale.recall(key, &asked, exchange.began())?;
+    let mut answer = stale.recall(key, &asked, exchange.began())?;
     if !upstream.policies.falls_back(why) {
-        return None;
+        let local = Rc::clone(exchange.local());
+        let degrade = local.table.degrade.as_ref()?;
+        let mode = degrade.mode().filter(|_| degrade.serves_stale(why))?;
+        exchange.degraded(Instead::Stale);
+        degrade::mark(&mut answer, mode);
     }
     exchange.because("stale");
     Some(answer)
@@ -364,9 +448,7 @@ fn fixed(exchange: &mut Exchange, made: &Made) -> Option<Response<Body>> {
         return None;
     }
     exchange.because("static");
-    let mut response = Response::new(Body::from(fixed.body.clone()));
-    *response.status_mut() = fixed.status;
-    *response.headers_mut() = fixed.headers.clone();
+    let mut response = fixed.answer();
     degraded(response.headers_mut(), "static");
     Some(response)
 }
@@ -463,7 +545,7 @@ async fn switch(
     if let Some(open) = open {
         open.record(Outcome::Success);
     }
-    exchange.settle(Outcome::Success);
+    exchange.judged(Outcome::Success);
     let idle = exchange.local().table.gateway.limits.upgrade_idle_timeout;
     exchange.upgraded();
     let client = Rc::clone(exchange.client());

@@ -41,6 +41,13 @@ pub(crate) enum Refusal {
         upstream: String,
         retry_after: Option<Duration>,
     },
+    /// A mode has switched it off.
+    Degraded {
+        /// A feature or a route.
+        what: String,
+        mode: String,
+        retry_after: Duration,
+    },
 }
 
 /// What a client speaks.
@@ -81,6 +88,7 @@ impl Refusal {
             Refusal::BodyIncomplete => "body_incomplete",
             Refusal::Rejected { rejection, .. } => rejection.reason.name(),
             Refusal::Unreachable { .. } => "unreachable",
+            Refusal::Degraded { .. } => "degraded",
         }
     }
 
@@ -95,6 +103,7 @@ impl Refusal {
             Refusal::BodyIncomplete => StatusCode::BAD_REQUEST,
             Refusal::Rejected { rejection, .. } => outlast::http::status(rejection.reason),
             Refusal::Unreachable { .. } => StatusCode::BAD_GATEWAY,
+            Refusal::Degraded { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -107,7 +116,10 @@ impl Refusal {
             | Refusal::ExpectationFailed
             | Refusal::NotSupported(_)
             | Refusal::BodyIncomplete => true,
-            Refusal::NoRoute | Refusal::Rejected { .. } | Refusal::Unreachable { .. } => false,
+            Refusal::NoRoute
+            | Refusal::Rejected { .. }
+            | Refusal::Unreachable { .. }
+            | Refusal::Degraded { .. } => false,
         }
     }
 
@@ -115,6 +127,7 @@ impl Refusal {
         match self {
             Refusal::Rejected { rejection, .. } => rejection.retry_after,
             Refusal::Unreachable { retry_after, .. } => *retry_after,
+            Refusal::Degraded { retry_after, .. } => Some(*retry_after),
             _ => None,
         }
     }
@@ -139,6 +152,9 @@ impl Refusal {
             Refusal::Rejected { rejection, .. } => rejection.to_string(),
             // What exactly went wrong is for the log and `/status`, not for strangers.
             Refusal::Unreachable { .. } => "no endpoint gave an answer".to_owned(),
+            Refusal::Degraded { what, mode, .. } => {
+                format!("{what} is switched off while the mode is {mode}")
+            }
         }
     }
 
@@ -193,7 +209,7 @@ impl Refusal {
             Refusal::NotSupported(_) | Refusal::NoRoute => UNIMPLEMENTED,
             Refusal::BodyIncomplete => CANCELLED,
             Refusal::Rejected { rejection, .. } => outlast::http::grpc_status(rejection.reason),
-            Refusal::Unreachable { .. } => UNAVAILABLE,
+            Refusal::Unreachable { .. } | Refusal::Degraded { .. } => UNAVAILABLE,
         }
     }
 }

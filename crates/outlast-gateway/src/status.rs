@@ -4,6 +4,8 @@
 //! differ by what happened between them. Durations are in milliseconds, quantiles at most an eighth
 //! too high; counters start at zero when the gateway starts, or when their upstream last changed.
 
+mod degrade;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
@@ -14,6 +16,7 @@ use outlast::time::Time;
 use outlast::{Clock, EndpointStats};
 use serde::Serialize;
 
+pub use self::degrade::{DegradeStatus, ModeStatus, SignalsStatus, SwitchStatus};
 use crate::State;
 use crate::histogram::Summary;
 use crate::metrics::CLASSES;
@@ -36,6 +39,8 @@ pub struct Status {
     pub routes: Vec<RouteStatus>,
     /// In the order of the plan.
     pub upstreams: Vec<UpstreamStatus>,
+    /// Its modes, if the plan has some.
+    pub degrade: Option<DegradeStatus>,
 }
 
 /// How a route is doing.
@@ -236,6 +241,10 @@ impl Status {
                 .iter()
                 .map(|entry| of_upstream(&entry.upstream, now))
                 .collect(),
+            degrade: table
+                .degrade
+                .as_ref()
+                .map(|degrade| degrade::of(&degrade.state, now)),
         }
     }
 }

@@ -15,7 +15,9 @@ use outlast_config::plan::{self, Plan, RateKey};
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
 
+use crate::answer::Body;
 use crate::connect::Dial;
+use crate::degrade::Degradation;
 use crate::health::Vitals;
 use crate::metrics::{EndpointMetrics, Errors, RouteMetrics};
 use crate::rollout::{Rollout, Trial};
@@ -31,6 +33,8 @@ pub(crate) struct Table {
     pub(crate) listeners: Vec<Listener>,
     /// What the gateway says of itself, if anybody can ask.
     pub(crate) vitals: Option<Arc<Vitals>>,
+    /// Boxed: most tables have none.
+    pub(crate) degrade: Option<Box<Degradation>>,
     /// Requests that no route took.
     unrouted: Arc<RouteMetrics>,
 }
@@ -132,6 +136,31 @@ pub(crate) struct Fixed {
     pub(crate) body: bytes::Bytes,
 }
 
+impl Fixed {
+    /// An error names what of the plan is no HTTP.
+    pub(crate) fn new(answer: &plan::Answer) -> Result<Fixed, String> {
+        let field = |(name, value): &(String, String)| {
+            let name = header_name(name)?;
+            let value = http::HeaderValue::from_str(value)
+                .map_err(|_| format!("{value:?} is no header value"))?;
+            Ok::<_, String>((name, value))
+        };
+        Ok(Fixed {
+            status: StatusCode::from_u16(answer.status)
+                .map_err(|_| format!("{} is no status", answer.status))?,
+            headers: answer.headers.iter().map(field).collect::<Result<_, _>>()?,
+            body: bytes::Bytes::copy_from_slice(answer.body.as_bytes()),
+        })
+    }
+
+    pub(crate) fn answer(&self) -> http::Response<Body> {
+        let mut response = http::Response::new(Body::from(self.body.clone()));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers.clone();
+        response
+    }
+}
+
 /// One listening address.
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
@@ -182,9 +211,11 @@ impl Table {
         executor: Option<&Handle>,
     ) -> Result<(Table, Changes), String> {
         let (upstreams, changes) = upstreams(&plan, before, workers)?;
-        let former = before.and_then(|before| before.vitals.as_ref());
+        let known = before.and_then(|before| before.vitals.as_ref());
         let vitals =
-            executor.map(|executor| Vitals::take_over(&plan.health, &upstreams, former, executor));
+            executor.map(|executor| Vitals::take_over(&plan.health, &upstreams, known, executor));
+        let former = before.and_then(|before| before.degrade.as_deref());
+        let degrade = Degradation::new(&plan, &upstreams, former)?.map(Box::new);
         let route = |route: plan::Route| {
             let former = before.and_then(|before| before.route_named(&route.name));
             let name = route.name.clone();
@@ -221,6 +252,7 @@ impl Table {
             upstreams,
             listeners,
             vitals: vitals.transpose()?,
+            degrade,
             unrouted,
         };
         Ok((table, changes))
@@ -349,7 +381,7 @@ impl Upstream {
                 RateKey::Header(name) => Counts::ByHeader(header_name(name)?),
             },
             stale: plan.fallback.stale.clone().map(Stale::new).map(Arc::new),
-            fixed: plan.fallback.fixed.as_ref().map(fixed).transpose()?,
+            fixed: plan.fallback.fixed.as_ref().map(Fixed::new).transpose()?,
             errors: Errors::default(),
             policies,
             plan,
@@ -359,21 +391,6 @@ impl Upstream {
 
 fn header_name(name: &str) -> Result<HeaderName, String> {
     HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no header name"))
-}
-
-fn fixed(answer: &plan::Answer) -> Result<Fixed, String> {
-    let field = |(name, value): &(String, String)| {
-        let name = header_name(name)?;
-        let value = http::HeaderValue::from_str(value)
-            .map_err(|_| format!("{value:?} is no header value"))?;
-        Ok::<_, String>((name, value))
-    };
-    Ok(Fixed {
-        status: StatusCode::from_u16(answer.status)
-            .map_err(|_| format!("{} is no status", answer.status))?,
-        headers: answer.headers.iter().map(field).collect::<Result<_, _>>()?,
-        body: bytes::Bytes::copy_from_slice(answer.body.as_bytes()),
-    })
 }
 
 fn listener(

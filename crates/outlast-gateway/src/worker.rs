@@ -316,6 +316,9 @@ impl Worker {
         for canary in canaries.filter_map(|route| route.canary.as_ref()) {
             canary.rollout.step(Clock::Precise.now());
         }
+        if let Some(degrade) = &local.table.degrade {
+            degrade.state.tick();
+        }
         if tick.is_multiple_of(POOL_TICKS) {
             let pools = local.upstreams.iter().flat_map(|upstream| &upstream.pools);
             let mut open = 0;

@@ -10,6 +10,7 @@ mod admin;
 mod canaries;
 mod clients;
 mod corpora;
+mod degrade;
 mod fallbacks;
 mod forwarding;
 mod health;

@@ -90,6 +90,8 @@ struct Shared {
     answer: Mutex<Answer>,
     hangs: AtomicBool,
     threaded: AtomicBool,
+    /// Milliseconds before each answer.
+    delay: AtomicU64,
     /// Requests that were dropped while they were served.
     cancelled: AtomicU64,
 }
@@ -123,6 +125,7 @@ impl Upstream {
             answer: Mutex::new(answer),
             hangs: AtomicBool::new(false),
             threaded: AtomicBool::new(false),
+            delay: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
         });
         let (stop, stopped) = oneshot::channel();
@@ -167,6 +170,12 @@ impl Upstream {
     /// From now on it never answers, or does again.
     pub(crate) fn hangs(&self, hangs: bool) {
         self.shared.hangs.store(hangs, Ordering::Relaxed);
+    }
+
+    /// From now on it takes so long to answer.
+    pub(crate) fn takes(&self, delay: Duration) {
+        let delay = delay.as_millis() as u64;
+        self.shared.delay.store(delay, Ordering::Relaxed);
     }
 
     /// Ends it with all its connections.
@@ -229,6 +238,10 @@ async fn answer_one(State(shared): State<Arc<Shared>>, request: Request<Body>) -
     shared.seen.lock().unwrap().push(seen.clone());
     if shared.hangs.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
+    }
+    let delay = Duration::from_millis(shared.delay.load(Ordering::Relaxed));
+    if delay > Duration::ZERO {
+        tokio::time::sleep(delay).await;
     }
     noted.1 = true;
     let answer = Arc::clone(&shared.answer.lock().unwrap());
