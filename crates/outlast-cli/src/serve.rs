@@ -23,6 +23,8 @@ pub(crate) fn run(serve: &Serve) -> ExitCode {
         eprintln!("{error}");
         return ExitCode::from(UNABLE);
     }
+    // Looked at before it is loaded: a change in between is one.
+    let watched = Watched::new(&serve.file);
     let loaded = match outlast_config::load(&serve.file) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -56,7 +58,7 @@ pub(crate) fn run(serve: &Serve) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    match runtime.and_then(|runtime| runtime.block_on(steer(&serve.file, gateway, drain))) {
+    match runtime.and_then(|runtime| runtime.block_on(steer(watched, gateway, drain))) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("signals cannot be received: {error}");
@@ -73,11 +75,15 @@ fn read(file: &Path) -> Result<Plan, String> {
 }
 
 /// Reloads until it is told to stop, and stops.
-async fn steer(file: &Path, gateway: Gateway, mut drain: Duration) -> io::Result<ExitCode> {
+async fn steer(
+    mut watched: Watched<'_>,
+    gateway: Gateway,
+    mut drain: Duration,
+) -> io::Result<ExitCode> {
+    let file = watched.file;
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut watched = Watched::new(file);
     let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
