@@ -12,6 +12,7 @@
 //! is nanoseconds per operation *and thread*, with two threads on one shared policy; a pending
 //! future parks its thread.
 
+mod balance;
 mod breaker;
 mod budget;
 mod bulkhead;
@@ -52,6 +53,7 @@ fn main() -> io::Result<()> {
         rate::groups,
         shed::groups,
         stack::groups,
+        balance::groups,
         runtime::groups,
         memory::groups,
     ] {

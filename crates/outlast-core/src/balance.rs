@@ -50,6 +50,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::changes::Change;
+pub(crate) use self::config::validate_endpoints;
 pub use self::config::{Config, Endpoint, Kind};
 pub use self::health::Unusable;
 pub use self::stats::{EndpointStats, LevelStats, Stats};
@@ -64,7 +65,7 @@ use crate::eject::Ejector;
 use crate::outcome::Outcome;
 use crate::rng::mix;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, Padded, lock};
-use crate::time::Time;
+use crate::time::{Time, nanos};
 
 /// The most endpoints of one set.
 pub const MAX_ENDPOINTS: usize = 1_024;
@@ -169,22 +170,82 @@ impl Balance {
     }
 
     /// An attempt at this endpoint ended after `took`; [`Outcome::Ignored`] if that says nothing of
-    /// the endpoint, for example because Outlast itself refused it.
+    /// the endpoint, for example because it was cut off early. `false`: it failed too often in a
+    /// row, and a newer membership has to be told by [`Balance::misbehaved`].
     #[inline]
-    pub fn ended(&self, endpoint: usize, outcome: Outcome, took: Duration, now: Time) {
+    pub fn ended(&self, endpoint: usize, outcome: Outcome, took: Duration, now: Time) -> bool {
+        if let Kind::PeakEwma { .. } = self.config.kind {
+            let slot = &self.slots[endpoint].0;
+            slot.observe(outcome, took, now, self.decay);
+        }
+        let started = Time::from_nanos(now.as_nanos().saturating_sub(nanos(took)));
+        self.end(endpoint, outcome, took, started, now)
+    }
+
+    /// The answer of an attempt began after `took`: that counts at once, however long the rest
+    /// lasts. [`Balance::closed`] follows.
+    #[inline]
+    pub fn answered(&self, endpoint: usize, took: Duration, now: Time) {
+        if let Kind::PeakEwma { .. } = self.config.kind {
+            let slot = &self.slots[endpoint].0;
+            slot.observe(Outcome::Success, took, now, self.decay);
+        }
+    }
+
+    /// An answer that had begun ended. As [`Balance::ended`], except that a good end teaches
+    /// nothing more about the time to answer. `started` is when the attempt began.
+    pub fn closed(
+        &self,
+        endpoint: usize,
+        outcome: Outcome,
+        took: Duration,
+        started: Time,
+        now: Time,
+    ) -> bool {
+        match (self.config.kind, outcome) {
+            (_, Outcome::Success | Outcome::Permanent | Outcome::Ignored) => {}
+            (Kind::PeakEwma { .. }, _) => {
+                let slot = &self.slots[endpoint].0;
+                slot.observe(outcome, took, now, self.decay);
+            }
+            (_, Outcome::Transient | Outcome::Unsent | Outcome::Overload { .. }) => {}
+        }
+        self.end(endpoint, outcome, took, started, now)
+    }
+
+    #[inline]
+    fn end(
+        &self,
+        endpoint: usize,
+        outcome: Outcome,
+        took: Duration,
+        started: Time,
+        now: Time,
+    ) -> bool {
         let slot = &self.slots[endpoint].0;
         slot.end();
-        match self.config.kind {
-            Kind::PeakEwma { .. } => slot.observe(outcome, took, now, self.decay),
-            Kind::Hash { .. } => _ = self.running.0.fetch_sub(1, Ordering::Relaxed),
-            Kind::LeastRequests { .. } | Kind::RoundRobin | Kind::Weighted => {}
+        if let Kind::Hash { .. } = self.config.kind {
+            self.running.0.fetch_sub(1, Ordering::Relaxed);
         }
-        if let Some(eject) = &self.config.eject
-            && Ejector::condemns(eject, slot.tally.record(outcome, took, now))
-        {
-            self.condemn(endpoint, now);
-        }
+        let decides = match &self.config.eject {
+            Some(eject) if Ejector::condemns(eject, slot.tally.record(outcome, took, started)) => {
+                self.misbehaved(endpoint, now)
+            }
+            _ => true,
+        };
         self.catch_up(now);
+        decides
+    }
+
+    /// Whether an attempt may go to this endpoint now: it is usable, or its level panics.
+    #[inline]
+    pub fn offers(&self, endpoint: usize) -> bool {
+        self.slots[endpoint].0.weight() > 0
+    }
+
+    /// The attempts that run at this endpoint.
+    pub fn in_flight(&self, endpoint: usize) -> u32 {
+        self.slots[endpoint].0.in_flight()
     }
 
     /// When [`Balance::timeout`] has something to do. Calls do it, too; a driver needs it only to

@@ -96,12 +96,23 @@ impl Breaker {
     }
 
     /// Whether it would let a call pass, as far as can be told without taking a trial's place.
+    #[inline]
     pub(crate) fn is_willing(&self, now: Time) -> bool {
+        self.refusal(now).is_none()
+    }
+
+    /// Why it would not let a call pass and when to come back, as far as can be told without taking
+    /// a trial's place; `None` if it would.
+    #[inline]
+    pub(crate) fn refusal(&self, now: Time) -> Option<Rejection> {
         match Word(self.word.load(Ordering::Acquire)).read() {
-            Reading::Closed(_) | Reading::Disabled => true,
-            Reading::Open(until) => now >= until,
-            Reading::HalfOpen => lock(&self.machine).has_room_for_trial(now),
-            Reading::HeldOpen => false,
+            Reading::Closed(_) | Reading::Disabled => None,
+            Reading::Open(until) if now < until => {
+                Some(Rejection::after(Reason::Open, until.since(now)))
+            }
+            Reading::Open(_) => None,
+            Reading::HalfOpen => lock(&self.machine).refusal_of_trial(now),
+            Reading::HeldOpen => Some(Rejection::new(Reason::Open)),
         }
     }
 

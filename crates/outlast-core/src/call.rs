@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! call     deadline > throttle > shed > rate > [ attempts: retry | hedge | failover ] > (fallback, by the driver)
-//! attempt  budget > endpoint (pause, breaker) > bulkhead seat > timeout > I/O
+//! attempt  budget > endpoint (health, pause, breaker) > bulkhead seat > timeout > I/O
 //! ```
 //!
 //! A [`Call`] is a machine without I/O. Its driver asks [`Call::step`] what to do until the
@@ -20,17 +20,21 @@
 //!   hasty callers must not.
 
 mod attempt;
+mod choice;
 mod entry;
 mod plan;
+mod spare;
 
 use std::num::NonZeroU32;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::attempt::{Attempt, AttemptId, Kind, Open};
 use self::attempt::{Ended, Live};
 use self::entry::Entry;
 pub use self::entry::Queued;
+use crate::balance::Tried;
 use crate::budget::Withdrawal;
 use crate::bulkhead::{Seat, Ticket};
 use crate::hedge::MAX_HEDGES;
@@ -40,7 +44,7 @@ use crate::rng::Rng;
 use crate::shed;
 use crate::tier::Tier;
 use crate::time::Time;
-use crate::upstream::{Pace, Upstream};
+use crate::upstream::{Held, Pace, Upstream};
 
 /// What a caller asks of one call.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +53,7 @@ pub struct Request {
     repeatable: bool,
     key: u64,
     tier: Tier,
+    affinity: Option<u64>,
     seed: u64,
 }
 
@@ -62,6 +67,7 @@ impl Request {
             repeatable: true,
             key: 0,
             tier: Tier::default(),
+            affinity: None,
             seed,
         }
     }
@@ -87,6 +93,13 @@ impl Request {
     /// A hash of what a rate limit per key counts by. Default 0.
     pub fn key(mut self, key: u64) -> Request {
         self.key = key;
+        self
+    }
+
+    /// A hash of what should meet the same endpoint again, where endpoints are chosen by hash
+    /// ([`Kind::Hash`](crate::balance::Kind::Hash)). Default: none, and it goes anywhere.
+    pub fn affinity(mut self, affinity: u64) -> Request {
+        self.affinity = Some(affinity);
         self
     }
 }
@@ -133,6 +146,9 @@ pub struct Call<U: Deref<Target = Upstream>> {
     shadow_deadline: Time,
     phase: Phase,
     live: [Option<Live>; MAX_LIVE],
+    /// The membership in which all that run began. (One for all of them, and apart from them,
+    /// because what has nothing to drop is moved for less.)
+    held: Held,
     cancels: [Option<AttemptId>; MAX_LIVE],
     losers: bool,
     running: u32,
@@ -140,8 +156,10 @@ pub struct Call<U: Deref<Target = Upstream>> {
     tries: u32,
     hedges: u32,
     hedge_at: Time,
-    /// How far the search for an endpoint has come in this round.
+    /// How far the search has come in this round, where the endpoints' order is one of preference.
     cursor: usize,
+    /// Where this round has been, where there is a choice.
+    tried: Tried,
     waits: u32,
     last_wait: Duration,
     /// Whether an attempt may have sent something.
@@ -183,6 +201,7 @@ enum Phase {
 
 impl<U: Deref<Target = Upstream>> Call<U> {
     /// A call that arrives at `now`.
+    #[inline]
     pub fn new(upstream: U, request: Request, now: Time) -> Call<U> {
         let limits = &upstream.config.deadline;
         let end = limits.of_call(request.deadline, now);
@@ -202,6 +221,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             shadow_deadline,
             phase: Phase::Arrived,
             live: [None, None, None, None],
+            held: Held::FIRST,
             cancels: [None; MAX_LIVE],
             losers: false,
             running: 0,
@@ -210,6 +230,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             hedges: 0,
             hedge_at: Time::MAX,
             cursor: 0,
+            tried: Tried::default(),
             waits: 0,
             last_wait: Duration::ZERO,
             sent: false,
@@ -245,10 +266,15 @@ impl<U: Deref<Target = Upstream>> Call<U> {
                 Phase::Ended(end) => return *end,
                 Phase::Arrived => {
                     self.phase = Phase::Running;
-                    if self.is_let_in()
-                        && self.is_admitted()
-                        && let Some(attempt) = self.start(Kind::First, None)
-                    {
+                    if !(self.is_let_in() && self.is_admitted()) {
+                        continue;
+                    }
+                    // Two ways out: brought together, the attempt would be copied once more.
+                    if self.upstream.roster.balances() {
+                        if let Some(step) = self.start(Kind::First, None) {
+                            return step;
+                        }
+                    } else if let Some(attempt) = self.start_first_in_order() {
                         return Step::Attempt(attempt);
                     }
                 }
@@ -272,7 +298,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             Phase::Entering { ticket } => self.wait_to_enter(ticket),
             Phase::Paced { until } if now < until => self.wait(Phase::Paced { until }, until),
             Phase::Paced { .. } => self.ready(Kind::First),
-            Phase::Ready { kind, seat } => self.start_later(kind, seat),
+            Phase::Ready { kind, seat } => self.start(kind, seat),
             Phase::Queued {
                 kind,
                 ticket,
@@ -375,6 +401,13 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             .find(|live| live.id == id)?
             .seat
             .take()
+    }
+
+    /// The name of the endpoint of a running attempt, also if it has left the upstream since.
+    pub fn endpoint(&self, id: AttemptId) -> Option<&Arc<str>> {
+        let mut live = self.live.iter().flatten();
+        let live = live.find(|live| live.id == id)?;
+        Some(&self.endpoint_of(live).name)
     }
 
     /// How many attempts have been started.

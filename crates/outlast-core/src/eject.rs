@@ -412,9 +412,9 @@ mod tests {
             assert_eq!(tally.record(outcome, SECOND, at(10)), run, "{outcome:?}");
         }
         tally.reset(at(20));
-        assert_eq!(tally.record(Outcome::Transient, SECOND, at(20)), 0, "late");
-        assert_eq!(tally.record(Outcome::Transient, SECOND, at(21)), 1);
-        tally.record(Outcome::Success, SECOND, at(21));
+        assert_eq!(tally.record(Outcome::Transient, SECOND, at(19)), 0, "late");
+        assert_eq!(tally.record(Outcome::Transient, SECOND, at(20)), 1);
+        tally.record(Outcome::Success, SECOND, at(20));
         let sample = Sample {
             attempts: 2,
             failures: 1,

@@ -12,6 +12,8 @@ use crate::call::Kind;
 use crate::fallback::Why;
 use crate::outcome::Outcome;
 use crate::reject::Rejection;
+use crate::time::Time;
+use crate::{check, eject};
 
 /// Something that happened to a call or to a policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,6 +60,55 @@ pub enum Event<'a> {
         endpoint: &'a str,
         /// The change.
         change: Change,
+    },
+    /// An endpoint's check changed its mind.
+    Check {
+        /// The endpoint.
+        endpoint: &'a str,
+        /// Up or down.
+        change: check::Change,
+    },
+    /// An endpoint was ejected: no attempt goes there for a while.
+    Ejected {
+        /// The endpoint.
+        endpoint: &'a str,
+        /// Why.
+        reason: eject::Reason,
+        /// When it returns.
+        until: Time,
+    },
+    /// Ejection in shadow mode would have ejected this endpoint.
+    WouldEject {
+        /// The endpoint.
+        endpoint: &'a str,
+        /// Why.
+        reason: eject::Reason,
+    },
+    /// An endpoint's ejection is over.
+    Returned {
+        /// The endpoint.
+        endpoint: &'a str,
+    },
+    /// A zone was evacuated: no attempt goes there any more.
+    Evacuated {
+        /// The zone.
+        zone: &'a str,
+    },
+    /// An evacuated zone gets traffic again, more and more.
+    ZoneReturned {
+        /// The zone.
+        zone: &'a str,
+    },
+    /// The endpoints changed.
+    Membership {
+        /// How often they have changed.
+        version: u64,
+        /// How many there are now.
+        endpoints: usize,
+        /// How many of them are new.
+        joined: usize,
+        /// How many have left.
+        left: usize,
     },
     /// A fallback answered instead of the dependency.
     FellBack(Why),

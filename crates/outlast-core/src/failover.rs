@@ -5,8 +5,8 @@
 //! the next endpoint is tried *at once*, without backoff, each at most once. Only when all have
 //! been tried does the retry policy, if there is one, wait and start again at the first.
 //!
-//! Without failover the endpoints are equals: each call starts at a random one, and a retry goes
-//! to the next.
+//! Without failover they share the load: see [`crate::balance`]. The two do not go together: the
+//! order here never changes, nor do the endpoints.
 //!
 //! Every failover is an extra attempt and drawn from the budget. The number of attempts is that
 //! of the retry policy, or without one the number of endpoints.

@@ -64,6 +64,8 @@ impl error::Error for Rejection {}
 pub enum Reason {
     /// Every endpoint's breaker is open, or half-open with all trials taken.
     Open,
+    /// No endpoint is healthy: all are ejected, failed their checks or are evacuated.
+    Unhealthy,
     /// The dependency asked to be left alone for longer than this call may wait.
     Overload,
     /// All seats of the bulkhead are taken and its queue is full.
@@ -92,8 +94,9 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of [`Reason::index`].
-    pub const ALL: [Reason; 13] = [
+    pub const ALL: [Reason; 14] = [
         Reason::Open,
+        Reason::Unhealthy,
         Reason::Overload,
         Reason::Full,
         Reason::QueueTimeout,
@@ -112,6 +115,7 @@ impl Reason {
     pub const fn name(self) -> &'static str {
         match self {
             Reason::Open => "open",
+            Reason::Unhealthy => "unhealthy",
             Reason::Overload => "overload",
             Reason::Full => "full",
             Reason::QueueTimeout => "queue_timeout",
@@ -135,6 +139,7 @@ impl Reason {
     const fn sentence(self) -> &'static str {
         match self {
             Reason::Open => "the circuit breaker is open",
+            Reason::Unhealthy => "no endpoint is healthy",
             Reason::Overload => "the dependency is overloaded and asked for a pause",
             Reason::Full => "the bulkhead and its queue are full",
             Reason::QueueTimeout => "no seat in the bulkhead became free in time",

@@ -1,7 +1,8 @@
 //! One dependency: its endpoints, its policies, and what they all share.
 //!
-//! An [`Upstream`] is what calls have in common: breakers and statistics per endpoint, and one
-//! budget, bulkhead, rate limit and latency record for all. It decides nothing by itself; a
+//! An [`Upstream`] is what calls have in common: breakers and statistics per endpoint, who of them
+//! gets an attempt, and one budget, bulkhead, rate limit and latency record for all. Its endpoints
+//! may change while calls run ([`Upstream::set_endpoints`]). It decides nothing by itself; a
 //! [`Call`](crate::call::Call) walks through it. There is no registry: whoever makes calls holds
 //! it.
 //!
@@ -9,25 +10,32 @@
 //! budget for extra attempts, which would be dangerous to forget.
 
 mod config;
+mod endpoint;
+mod health;
+mod members;
+mod membership;
 mod stats;
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use config::Config;
+pub use membership::Membership;
 pub use stats::{EndpointStats, Stats};
 
-use self::stats::Outcomes;
-use crate::breaker::{self, Breaker};
+pub(crate) use self::endpoint::Endpoint;
+pub(crate) use self::members::{Held, Members};
+
+use self::members::Roster;
+use crate::breaker::Breaker;
 use crate::budget::Budget;
 use crate::bulkhead::Bulkhead;
-use crate::config::{ConfigError, DAY};
+use crate::config::ConfigError;
 use crate::event::{Event, Observer};
 use crate::fallback::Why;
 use crate::hedge::Latency;
-use crate::outcome::Outcome;
 use crate::rate::{self, Keyed, Rate};
 use crate::reject::{Reason, Rejection};
 use crate::shed::{Shed, Throttle};
@@ -37,7 +45,7 @@ use crate::time::Time;
 /// The shared side of all calls to one dependency.
 pub struct Upstream {
     pub(crate) config: Config,
-    pub(crate) endpoints: Box<[Endpoint]>,
+    pub(crate) roster: Roster,
     pub(crate) budget: Option<Budget>,
     pub(crate) bulkhead: Option<Bulkhead>,
     pub(crate) throttle: Option<Throttle>,
@@ -46,6 +54,7 @@ pub struct Upstream {
     pub(crate) latency: Option<Box<Latency>>,
     faults: AtomicBool,
     observer: Option<Arc<dyn Observer>>,
+    seed: u64,
     pub(crate) counts: Counts,
 }
 
@@ -58,15 +67,6 @@ pub(crate) enum Pace {
     Free,
     Shared(Rate),
     Keyed(Keyed),
-}
-
-/// One address, with its own breaker and statistics.
-pub(crate) struct Endpoint {
-    pub(crate) name: Box<str>,
-    pub(crate) breaker: Option<Breaker>,
-    /// Until when it asked to be spared of extra attempts, in nanoseconds.
-    paused_until: AtomicU64,
-    outcomes: Outcomes,
 }
 
 /// What is counted per upstream. All of it lies off the path of a call that just succeeds.
@@ -114,28 +114,10 @@ impl Upstream {
         if let Some(breaker) = &mut config.breaker {
             breaker.default_lease(longest_attempt);
         }
-        let endpoint = |at: usize, name: &str| {
-            let breaker = match &config.breaker {
-                None => None,
-                Some(breaker) => {
-                    let breaker = Breaker::new(breaker.clone(), seed.wrapping_add(at as u64))?;
-                    Some(observe(breaker, &config.name, name, observer.as_ref()))
-                }
-            };
-            Ok(Endpoint {
-                name: name.into(),
-                breaker,
-                paused_until: AtomicU64::new(0),
-                outcomes: Outcomes::default(),
-            })
-        };
+        let mut described = std::mem::take(&mut config.endpoints);
+        described.shrink_to_fit();
         Ok(Upstream {
-            endpoints: config
-                .endpoints
-                .iter()
-                .enumerate()
-                .map(|(at, name)| endpoint(at, name))
-                .collect::<Result<_, _>>()?,
+            roster: membership::first(&config, described, seed, observer.as_ref())?,
             budget: config.budget.map(Budget::new).transpose()?,
             bulkhead: config.bulkhead.map(Bulkhead::new).transpose()?,
             throttle: config.throttle.map(Throttle::new).transpose()?,
@@ -148,6 +130,7 @@ impl Upstream {
             latency: config.hedge.and_then(|hedge| hedge.latency()).map(Box::new),
             faults: AtomicBool::new(config.fault.is_some_and(|fault| fault.starts_on())),
             observer,
+            seed,
             counts: Counts::default(),
             config,
         })
@@ -158,19 +141,27 @@ impl Upstream {
         &self.config.name
     }
 
-    /// How many endpoints it has.
+    /// How many endpoints it has now.
     pub fn endpoints(&self) -> NonZeroUsize {
-        NonZeroUsize::new(self.endpoints.len()).expect("an upstream has an endpoint")
+        let members = self.roster.latest();
+        NonZeroUsize::new(members.endpoints.len()).expect("an upstream has an endpoint")
     }
 
-    /// The name of endpoint number `endpoint`, in the order in which they were added.
-    pub fn endpoint(&self, endpoint: usize) -> Option<&str> {
-        self.endpoints.get(endpoint).map(|endpoint| &*endpoint.name)
+    /// The name of endpoint number `endpoint`, unless it has left. Those that the upstream was
+    /// built with are numbered in their order, those that came later from there on, and no number
+    /// is given twice.
+    pub fn endpoint(&self, endpoint: usize) -> Option<Arc<str>> {
+        let members = self.roster.latest();
+        let at = members.position(endpoint)?;
+        Some(Arc::clone(&members.endpoints[at].name))
     }
 
-    /// The breaker of endpoint number `endpoint`, if breakers are configured.
-    pub fn breaker(&self, endpoint: usize) -> Option<&Breaker> {
-        self.endpoints.get(endpoint)?.breaker.as_ref()
+    /// The breaker of endpoint number `endpoint`, if breakers are configured and the endpoint has
+    /// not left.
+    pub fn breaker(&self, endpoint: usize) -> Option<impl Deref<Target = Breaker> + use<>> {
+        let members = self.roster.latest();
+        let endpoint = Arc::clone(&members.endpoints[members.position(endpoint)?]);
+        endpoint.breaker.is_some().then_some(BreakerOf(endpoint))
     }
 
     /// The bulkhead, if one is configured.
@@ -211,8 +202,9 @@ impl Upstream {
 
     /// Ends the pause that an endpoint asked for: an operator knows better.
     pub fn end_pause(&self, endpoint: usize) {
-        if let Some(endpoint) = self.endpoints.get(endpoint) {
-            endpoint.paused_until.store(0, Ordering::Relaxed);
+        let members = self.roster.latest();
+        if let Some(at) = members.position(endpoint) {
+            members.endpoints[at].end_pause();
         }
     }
 
@@ -271,22 +263,15 @@ impl Upstream {
     }
 }
 
-impl Endpoint {
-    #[inline]
-    pub(crate) fn note(&self, outcome: Outcome) {
-        self.outcomes.note(outcome);
-    }
+/// The breaker of an endpoint, which lives as long as somebody looks at it.
+struct BreakerOf(Arc<Endpoint>);
 
-    /// Spares it of extra attempts for `wait`. A hint of more than a day is taken for a day: it is
-    /// rather a mistake (a date where a duration belongs) than a plan.
-    pub(crate) fn pause(&self, wait: Duration, now: Time) {
-        let until = now + wait.min(DAY);
-        self.paused_until
-            .fetch_max(until.as_nanos(), Ordering::Relaxed);
-    }
+impl Deref for BreakerOf {
+    type Target = Breaker;
 
-    pub(crate) fn paused_until(&self) -> Time {
-        Time::from_nanos(self.paused_until.load(Ordering::Relaxed))
+    fn deref(&self) -> &Breaker {
+        let breaker = self.0.breaker.as_ref();
+        breaker.expect("it is made for those that have one")
     }
 }
 
@@ -296,26 +281,4 @@ impl fmt::Debug for Upstream {
             .field("config", &self.config)
             .finish_non_exhaustive()
     }
-}
-
-/// Lets the observer hear of the breaker's changes.
-fn observe(
-    breaker: Breaker,
-    upstream: &str,
-    endpoint: &str,
-    observer: Option<&Arc<dyn Observer>>,
-) -> Breaker {
-    let Some(observer) = observer.cloned() else {
-        return breaker;
-    };
-    let (upstream, endpoint): (Box<str>, Box<str>) = (upstream.into(), endpoint.into());
-    breaker.on_change(move |change: breaker::Change| {
-        observer.event(
-            &upstream,
-            &Event::Breaker {
-                endpoint: &endpoint,
-                change,
-            },
-        );
-    })
 }

@@ -1,8 +1,10 @@
 //! What an attempt knows of itself.
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use outlast_core::call::{self, AttemptId, Kind};
+use outlast_core::call::{self, AttemptId, Call, Kind};
 use outlast_core::time::Time;
 use smol_str::SmolStr;
 
@@ -44,9 +46,16 @@ pub(crate) enum KeySource {
 
 impl Attempt {
     #[inline(always)]
-    pub(crate) fn new(inner: &Inner, raw: Raw<'_>) -> Attempt {
+    pub(crate) fn new<U>(inner: &Inner, raw: Raw<'_>, call: &Call<U>) -> Attempt
+    where
+        U: Deref<Target = outlast_core::upstream::Upstream>,
+    {
+        let endpoint = match inner.endpoints.get(raw.attempt.endpoint) {
+            Some(name) => name.clone(),
+            None => newcomer(call, raw.attempt.id),
+        };
         Attempt {
-            endpoint: inner.endpoints[raw.attempt.endpoint].clone(),
+            endpoint,
             endpoint_index: raw.attempt.endpoint,
             id: raw.attempt.id,
             kind: raw.attempt.kind,
@@ -72,7 +81,8 @@ impl Attempt {
         &self.endpoint
     }
 
-    /// The number of the endpoint to call, in the order in which they were added.
+    /// The number of the endpoint to call: those that the upstream was built with are numbered in
+    /// the order in which they were added, later ones from there on, and no number is given twice.
     pub fn endpoint_index(&self) -> usize {
         self.endpoint_index
     }
@@ -98,4 +108,14 @@ impl Attempt {
             KeySource::Given(key) => key.clone(),
         }
     }
+}
+
+/// The name of an endpoint that the upstream was not built with.
+#[cold]
+fn newcomer<U>(call: &Call<U>, attempt: AttemptId) -> SmolStr
+where
+    U: Deref<Target = outlast_core::upstream::Upstream>,
+{
+    let name = call.endpoint(attempt).expect("the attempt runs");
+    SmolStr::from(Arc::clone(name))
 }

@@ -97,7 +97,7 @@ impl<'a> Run<'a> {
         };
         let ends = next.ends.min(self.call.deadline()).min(current_time());
         let entered = Entered::new(ends);
-        let result = attempt(Attempt::new(self.inner, raw));
+        let result = attempt(Attempt::new(self.inner, raw, &self.call));
         drop(entered);
         let outcome = classify.classify(&result);
         self.running = None;

@@ -10,6 +10,7 @@ use outlast_core::call::Request;
 use outlast_core::tier::Tier;
 use outlast_core::time::Time;
 
+use crate::affinity;
 use crate::attempt::KeySource;
 use crate::blocking;
 use crate::classify::{ByResult, Classify};
@@ -53,6 +54,7 @@ pub(crate) struct Options {
     repeatable: bool,
     rate_key: u64,
     tier: Tier,
+    affinity: Option<u64>,
     idempotency_key: Option<IdempotencyKey>,
     /// Once set, the call may not be repeated.
     #[cfg(feature = "tokio")]
@@ -67,6 +69,7 @@ impl Default for Options {
             repeatable: true,
             rate_key: 0,
             tier: Tier::default(),
+            affinity: None,
             idempotency_key: None,
             #[cfg(feature = "tokio")]
             spent: None,
@@ -82,11 +85,14 @@ impl Options {
             .within
             .map_or(self.deadline, |within| self.deadline.min(now + within));
         let seed = Seed::draw();
-        let request = Request::new(seed.call)
+        let mut request = Request::new(seed.call)
             .deadline(own.min(current_time()))
             .repeatable(self.repeatable)
             .key(self.rate_key)
             .tier(self.tier);
+        if let Some(affinity) = self.affinity {
+            request = request.affinity(affinity);
+        }
         let key = match &self.idempotency_key {
             None => KeySource::Made(seed),
             Some(key) => KeySource::Given(key.clone()),
@@ -157,6 +163,16 @@ impl<'a, C> Caller<'a, C> {
     /// first. Default [`Tier::Important`].
     pub fn tier(mut self, tier: Tier) -> Caller<'a, C> {
         self.options.tier = tier;
+        self
+    }
+
+    /// What should meet the same endpoint again, where endpoints are chosen by hash
+    /// ([`balance::Kind::Hash`](crate::balance::Kind::Hash)): a user, a session, a cache key. The
+    /// hash is the same in every process, whatever version of the library or the compiler built it,
+    /// as long as the key hashes the same bytes (numbers do on machines of one byte order). Default:
+    /// none.
+    pub fn affinity(mut self, key: impl Hash) -> Caller<'a, C> {
+        self.options.affinity = Some(affinity::hash(key));
         self
     }
 

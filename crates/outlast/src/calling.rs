@@ -133,10 +133,10 @@ where
     type Future = Fut;
 
     #[inline(always)]
-    fn start<U>(&mut self, raw: Raw<'_>, _call: &mut Call<U>) -> Fut
+    fn start<U>(&mut self, raw: Raw<'_>, call: &mut Call<U>) -> Fut
     where
         U: std::ops::Deref<Target = outlast_core::upstream::Upstream>,
     {
-        (self.attempt)(Attempt::new(self.inner, raw))
+        (self.attempt)(Attempt::new(self.inner, raw, call))
     }
 }

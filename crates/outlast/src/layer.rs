@@ -199,7 +199,7 @@ where
 {
     type Future = Attempting<S, Request>;
 
-    fn start<U>(&mut self, raw: Raw<'_>, _call: &mut Call<U>) -> Attempting<S, Request>
+    fn start<U>(&mut self, raw: Raw<'_>, call: &mut Call<U>) -> Attempting<S, Request>
     where
         U: Deref<Target = outlast_core::upstream::Upstream>,
     {
@@ -209,8 +209,8 @@ where
                 .and_then(|spare| self.repeat.copy(spare))
         };
         let mut request = self.first.take().or_else(copy).expect("it was copied once");
-        self.repeat
-            .prepare(&mut request, &Attempt::new(&self.upstream.inner, raw));
+        let attempt = Attempt::new(&self.upstream.inner, raw, call);
+        self.repeat.prepare(&mut request, &attempt);
         if mem::take(&mut self.is_ready) {
             let clone = self.service.clone();
             let mut ready = mem::replace(&mut self.service, clone);

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! call     deadline > throttle > shed > rate > [ attempts: retry | hedge | failover ] > fallback
-//! attempt  budget > endpoint choice (pause, breaker) > bulkhead seat > timeout > I/O
+//! attempt  budget > endpoint choice (health, pause, breaker) > bulkhead seat > timeout > I/O
 //! ```
 //!
 //! ```
@@ -28,10 +28,12 @@
 //! - [`Bulkhead`] and [`Breaker`] by themselves; [`Features`] that are switched off under stress.
 //! - `Health`: checks of what this instance depends on, and what it says of itself.
 //! - Each policy has a module with its `Config`: [`breaker`], [`retry`], [`budget`],
-//!   [`bulkhead`], [`rate`], [`hedge`], [`failover`], [`deadline`], [`fallback`], [`fault`].
+//!   [`bulkhead`], [`rate`], [`hedge`], [`failover`], [`balance`], [`check`], [`eject`],
+//!   [`deadline`], [`fallback`], [`fault`].
 //!
 //! An async call needs a tokio runtime with its time driver once it has to wait.
 
+mod affinity;
 mod attempt;
 #[cfg(feature = "axum")]
 pub mod axum;
@@ -41,6 +43,8 @@ pub mod bulkhead;
 mod caller;
 #[cfg(feature = "tokio")]
 mod calling;
+#[cfg(feature = "tokio")]
+mod checking;
 mod classify;
 mod clock;
 pub mod deadline;
@@ -82,6 +86,8 @@ pub use attempt::Attempt;
 pub use caller::Caller;
 #[cfg(feature = "tokio")]
 pub use calling::Calling;
+#[cfg(feature = "tokio")]
+pub use checking::Probe;
 pub use classify::{ByResult, Classify};
 pub use clock::{Clock, instant_of};
 pub use error::Error;
@@ -91,10 +97,10 @@ pub use layer::{Cloned, Layer, Once, Protected, Protecting, Repeat};
 #[cfg(feature = "tokio")]
 pub use opening::{OpenAnswer, Opened, Opening};
 pub use outlast_core::config::ConfigError;
-pub use outlast_core::upstream::{Config, EndpointStats, Stats};
+pub use outlast_core::upstream::{Config, EndpointStats, Membership, Stats};
 pub use outlast_core::{
-    backoff, budget, call, canary, degrade, event, failover, fallback, fault, hedge, outcome, rate,
-    ratio, reject, retry, shed, tier, time, window,
+    backoff, balance, budget, call, canary, check, degrade, eject, event, failover, fallback,
+    fault, hedge, outcome, rate, ratio, reject, retry, shed, tier, time, window,
 };
 #[cfg(feature = "tokio")]
 pub use pool::{Pool, PoolCall};

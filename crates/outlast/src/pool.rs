@@ -182,7 +182,7 @@ where
             seat: call.take_seat(raw.attempt.id),
         };
         let closure = Arc::clone(&self.attempt);
-        let attempt = Attempt::new(&self.upstream.inner, raw);
+        let attempt = Attempt::new(&self.upstream.inner, raw, call);
         let ends = raw.attempt.ends.min(raw.deadline).min(current_time());
         let job = move || {
             let seat = seat;

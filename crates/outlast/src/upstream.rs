@@ -6,12 +6,13 @@ use std::hash::Hash;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use outlast_core::balance;
 use outlast_core::breaker::Manual;
 use outlast_core::config::ConfigError;
 use outlast_core::event::Observer;
 use outlast_core::fallback::Why;
 use outlast_core::rate;
-use outlast_core::upstream::{Config, Stats};
+use outlast_core::upstream::{Config, Membership, Stats};
 use smol_str::SmolStr;
 
 use crate::Clock;
@@ -31,8 +32,12 @@ pub struct Upstream {
 pub(crate) struct Inner {
     pub(crate) core: outlast_core::upstream::Upstream,
     pub(crate) clock: Clock,
-    /// The endpoints' names, copied into attempts without counting references.
+    /// The names of the endpoints it was built with, by number, copied into attempts without
+    /// counting references.
     pub(crate) endpoints: Box<[SmolStr]>,
+    /// Wakes those that probe the endpoints when these change.
+    #[cfg(feature = "tokio")]
+    pub(crate) changed: tokio::sync::Notify,
 }
 
 /// What an upstream needs besides its policies.
@@ -75,17 +80,14 @@ impl Upstream {
             None => outlast_core::upstream::Upstream::new(config, seed)?,
             Some(observer) => outlast_core::upstream::Upstream::observed(config, seed, observer)?,
         };
-        let name = |number| {
-            core.endpoint(number)
-                .expect("it counts its endpoints")
-                .into()
-        };
-        let endpoints = (0..core.endpoints().get()).map(name).collect();
+        let endpoints = core.members().iter().map(|(_, name)| name.into()).collect();
         Ok(Upstream {
             inner: Arc::new(Inner {
                 core,
                 clock: setup.clock,
                 endpoints,
+                #[cfg(feature = "tokio")]
+                changed: tokio::sync::Notify::new(),
             }),
         })
     }
@@ -138,16 +140,60 @@ impl Upstream {
         self.inner.core.rate_room(hash_of_rate_key(key), now)
     }
 
+    /// The endpoints it has now.
+    pub fn members(&self) -> Membership {
+        self.inner.core.members()
+    }
+
+    /// [`Membership::version`] of the endpoints it has now: one atomic load, to notice a change.
+    pub fn version(&self) -> u64 {
+        self.inner.core.version()
+    }
+
+    /// Replaces the endpoints, while calls run. Those whose names stay keep their number and all
+    /// that is known of them; no call is dropped. The same endpoints once more change nothing.
+    ///
+    /// # Errors
+    /// If there are none, or more than 1,024, or two of one name, or an impossible weight: the
+    /// present ones stay. And with failover, whose order is fixed.
+    pub fn set_endpoints(
+        &self,
+        endpoints: Vec<balance::Endpoint>,
+    ) -> Result<Membership, ConfigError> {
+        let now = self.inner.clock.now();
+        let members = self.inner.core.set_endpoints(endpoints, now)?;
+        #[cfg(feature = "tokio")]
+        self.inner.changed.notify_waiters();
+        Ok(members)
+    }
+
+    /// Sends no attempt to the endpoints of this zone any more; those that run may end. `false` if
+    /// there is no such zone.
+    pub fn evacuate_zone(&self, zone: &str) -> bool {
+        let now = self.inner.clock.now();
+        self.inner.core.evacuate_zone(zone, now)
+    }
+
+    /// Gives an evacuated zone its traffic back, more and more over the time of fail-back. `false`
+    /// if it was not evacuated.
+    pub fn return_zone(&self, zone: &str) -> bool {
+        let now = self.inner.clock.now();
+        self.inner.core.return_zone(zone, now)
+    }
+
+    /// Ends the ejection of an endpoint. `false` if there is no such endpoint.
+    pub fn end_ejection(&self, endpoint: &str) -> bool {
+        let now = self.inner.clock.now();
+        let number = self.members().number(endpoint);
+        number.is_some_and(|number| self.inner.core.end_ejection(number, now))
+    }
+
     /// Takes the breaker of an endpoint by hand, or gives it back. `false` if there is no such
     /// endpoint, or no breaker is configured.
     pub fn force_breaker(&self, endpoint: &str, manual: Manual) -> bool {
-        let number = self
-            .inner
-            .endpoints
-            .iter()
-            .position(|name| name == endpoint);
+        let number = self.members().number(endpoint);
         let breaker = number.and_then(|number| self.inner.core.breaker(number));
-        if let Some(breaker) = breaker {
+        if let Some(breaker) = &breaker {
             breaker.force(manual, self.inner.clock.now());
         }
         breaker.is_some()
@@ -162,11 +208,7 @@ impl Upstream {
 
     /// Ends the pause that an endpoint asked for. `false` if there is no such endpoint.
     pub fn end_pause(&self, endpoint: &str) -> bool {
-        let number = self
-            .inner
-            .endpoints
-            .iter()
-            .position(|name| name == endpoint);
+        let number = self.members().number(endpoint);
         if let Some(number) = number {
             self.inner.core.end_pause(number);
         }

@@ -48,24 +48,36 @@ impl Balance {
         Some(checker.next(now, unit))
     }
 
-    /// The result of a probe. A result for a membership that has been succeeded is dropped.
-    pub fn checked(&self, endpoint: usize, ok: bool, now: Time) {
+    /// The result of a probe. `false`: a newer membership decides now, and has to be told.
+    pub fn checked(&self, endpoint: usize, ok: bool, now: Time) -> bool {
         self.act(now, |health| {
             let checker = health.members.get_mut(endpoint)?.checker.as_mut()?;
             let change = checker.record(ok, now)?;
             Some(Change::Check { endpoint, change })
-        });
+        })
     }
 
-    /// Ends the ejection of an endpoint: an operator knows better.
-    pub fn release(&self, endpoint: usize, now: Time) {
+    /// Ends the ejection of an endpoint: an operator knows better. `false`: a newer membership
+    /// decides now, and has to be told.
+    pub fn release(&self, endpoint: usize, now: Time) -> bool {
         self.act(now, |health| {
             let known = endpoint < health.members.len();
             let ejector = health.ejector.as_mut().filter(|_| known)?;
             ejector.release(endpoint, now)?;
             self.slots[endpoint].0.tally.reset(now);
             Some(Change::Returned { endpoint })
-        });
+        })
+    }
+
+    /// An endpoint failed too often in a row, as [`Balance::ended`] of an older membership found.
+    /// `false`: a newer membership decides now, and has to be told.
+    #[cold]
+    pub fn misbehaved(&self, endpoint: usize, now: Time) -> bool {
+        self.act(now, |health| {
+            let ejector = health.ejector.as_mut()?;
+            let change = ejector.misbehaved(endpoint, now)?;
+            Some(self.ejection(endpoint, change, ejector.is_enforced(), now))
+        })
     }
 
     /// No attempt goes to the endpoints of this zone any more, those in flight may end. `false` if
@@ -121,15 +133,6 @@ impl Balance {
         changes.into_iter().for_each(|change| self.tell(change));
     }
 
-    #[cold]
-    pub(super) fn condemn(&self, endpoint: usize, now: Time) {
-        self.act(now, |health| {
-            let ejector = health.ejector.as_mut()?;
-            let change = ejector.misbehaved(endpoint, now)?;
-            Some(self.ejection(endpoint, change, ejector.is_enforced(), now))
-        });
-    }
-
     /// What an ejector's change means here. An endpoint starts anew both when it is ejected and when
     /// it returns.
     fn ejection(
@@ -151,18 +154,20 @@ impl Balance {
         }
     }
 
-    /// Changes the health of one endpoint, unless a newer membership has taken over.
-    fn act(&self, now: Time, act: impl FnOnce(&mut Health) -> Option<Change>) {
+    /// Changes the health of one endpoint; `false`, and nothing, if a newer membership has taken
+    /// over.
+    fn act(&self, now: Time, act: impl FnOnce(&mut Health) -> Option<Change>) -> bool {
         let mut health = lock(&self.health);
         if health.retired {
-            return;
+            return false;
         }
         let Some(change) = act(&mut health) else {
-            return;
+            return true;
         };
         self.publish(&mut health, now);
         drop(health);
         self.tell(change);
+        true
     }
 
     pub(super) fn publish(&self, health: &mut Health, now: Time) {

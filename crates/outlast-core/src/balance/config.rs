@@ -28,6 +28,21 @@ impl Endpoint {
         }
     }
 
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it says no more than its name.
+    pub(crate) fn is_plain(&self) -> bool {
+        (self.weight, self.priority, &self.zone) == (1, 0, &None)
+    }
+
+    /// Where it stands among the others: those that are likely to fail together are equal.
+    pub(crate) fn place(&self) -> (u8, Option<&str>) {
+        (self.priority, self.zone.as_deref())
+    }
+
     /// How much it carries in comparison with the others. Default 1, 1 to 1,000.
     pub fn weight(mut self, weight: u32) -> Endpoint {
         self.weight = weight;
@@ -190,6 +205,11 @@ impl Config {
         self
     }
 
+    /// How checks are made, if they are.
+    pub(crate) fn checks(&self) -> Option<check::Config> {
+        self.check
+    }
+
     /// Passive ejection. Default: none.
     pub fn eject(mut self, eject: impl Into<Option<eject::Config>>) -> Config {
         self.eject = eject.into();
@@ -256,7 +276,7 @@ fn validate_choices(choices: u32) -> Result<(), ConfigError> {
     )
 }
 
-fn validate_endpoints(endpoints: &[Endpoint]) -> Result<(), ConfigError> {
+pub(crate) fn validate_endpoints(endpoints: &[Endpoint]) -> Result<(), ConfigError> {
     ensure(
         (1..=MAX_ENDPOINTS).contains(&endpoints.len()),
         "endpoints",

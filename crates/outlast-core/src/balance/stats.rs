@@ -61,6 +61,18 @@ pub struct LevelStats {
 }
 
 impl Balance {
+    /// When the first endpoint returns that is ejected and not otherwise unusable.
+    pub fn returns(&self) -> Option<Time> {
+        let health = lock(&self.health);
+        let ends = self.endpoints.iter().enumerate().filter_map(|(at, one)| {
+            match health.unusable(at, one) {
+                Some(Unusable::Ejected(until)) => Some(until),
+                Some(Unusable::Evacuated | Unusable::Check) | None => None,
+            }
+        });
+        ends.min()
+    }
+
     /// A snapshot. It is taken number by number, so a change beside it may show in one and not yet
     /// in another.
     pub fn stats(&self, now: Time) -> Stats {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Config;
+use crate::reject::{Reason, Rejection};
 use crate::rng::{mix, unit};
 use crate::time::Time;
 use crate::window::Tally;
@@ -205,13 +206,18 @@ impl Machine {
         None
     }
 
-    /// Whether another trial might start.
-    pub(super) fn has_room_for_trial(&self, now: Time) -> bool {
+    /// Why another trial may not start, and when one may; `None` if it may now.
+    pub(super) fn refusal_of_trial(&self, now: Time) -> Option<Rejection> {
         match &self.phase {
-            Phase::HalfOpen { trials, .. } => trials.has_room(now),
-            Phase::Closed | Phase::Disabled | Phase::HeldClosed => true,
-            Phase::Open { until, .. } => now >= *until,
-            Phase::HeldOpen => false,
+            Phase::HalfOpen { trials, .. } if !trials.has_room(now) => {
+                Some(Rejection::after(Reason::Open, trials.next_end(now)))
+            }
+            Phase::Open { until, .. } if now < *until => {
+                Some(Rejection::after(Reason::Open, until.since(now)))
+            }
+            Phase::HalfOpen { .. } | Phase::Open { .. } => None,
+            Phase::Closed | Phase::Disabled | Phase::HeldClosed => None,
+            Phase::HeldOpen => Some(Rejection::new(Reason::Open)),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::entry::Entry;
 use super::{Call, Phase, Step};
+use crate::balance::Tried;
 use crate::breaker::Permit;
 use crate::bulkhead::{Admission, Seat, Ticket};
 use crate::deadline::Cut;
@@ -12,10 +13,9 @@ use crate::event::Event;
 use crate::fault::Fault;
 use crate::outcome::Outcome;
 use crate::reject::{Reason, Rejection};
-use crate::rng::mix;
 use crate::sync::Ordering;
 use crate::time::Time;
-use crate::upstream::{Endpoint, Upstream};
+use crate::upstream::{Endpoint, Held, Upstream};
 
 /// One attempt of a call: its number, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +60,8 @@ pub struct Attempt {
     pub id: AttemptId,
     /// Why it is made.
     pub kind: Kind,
-    /// The number of the endpoint it goes to.
+    /// The number of the endpoint it goes to. It means this endpoint for the life of the upstream,
+    /// whatever the membership does.
     pub endpoint: usize,
     /// When it will be cut; [`Time::MAX`] for never. The driver need not watch it, but may tell
     /// the dependency.
@@ -75,7 +76,8 @@ pub(super) struct Live {
     pub(super) id: AttemptId,
     pub(super) cut: Cut,
     pub(super) seat: Option<Seat>,
-    endpoint: usize,
+    /// The position of its endpoint in the membership that the call holds.
+    pub(super) at: usize,
     permit: Option<Permit>,
     started: Time,
 }
@@ -87,10 +89,13 @@ pub(super) struct Live {
 pub struct Open {
     number: u32,
     endpoint: usize,
+    held: Held,
+    at: usize,
     permit: Option<Permit>,
     seat: Option<Seat>,
     entry: Entry,
     took: Duration,
+    started: Time,
 }
 
 impl Open {
@@ -110,8 +115,13 @@ impl Upstream {
     /// returns what the attempt held. An answer that was cut because its reader left, or had no
     /// more time, says nothing: [`Outcome::Ignored`].
     pub fn close(&self, open: Open, outcome: Outcome, now: Time) {
-        let endpoint = &self.endpoints[open.endpoint];
+        let endpoint = self.roster.endpoint(&open.held, open.at);
         self.book(endpoint, open.permit, outcome, open.took, now);
+        if let Some(balance) = self.roster.balance(&open.held)
+            && !balance.closed(open.at, outcome, open.took, open.started, now)
+        {
+            self.misbehaved(endpoint.number, now);
+        }
         if let Some(seat) = open.seat {
             let bulkhead = self.bulkhead.as_ref();
             bulkhead.expect("only a bulkhead has seats").release(seat);
@@ -188,23 +198,45 @@ impl Ended {
 }
 
 /// An endpoint that will take an attempt.
-struct Chosen {
-    offset: usize,
-    endpoint: usize,
-    permit: Option<Permit>,
+pub(super) struct Chosen {
+    /// Its position in the membership that the call holds.
+    pub(super) at: usize,
+    pub(super) permit: Option<Permit>,
 }
 
 impl<U: Deref<Target = Upstream>> Call<U> {
-    /// As [`Call::start`], off the path of a call that succeeds at once.
+    /// Starts an attempt, or finds out why not. `seat` is there if it came through the queue. Out of
+    /// line: this is not the path of a call without a choice that succeeds at once.
+    ///
+    /// The call goes by the newest membership, except while it has an attempt running: a hedge stays
+    /// with that of the attempt it helps, which offers nobody who has left.
     #[inline(never)]
-    pub(super) fn start_later(&mut self, kind: Kind, seat: Option<Seat>) -> Option<Step> {
-        self.start(kind, seat).map(Step::Attempt)
+    pub(super) fn start(&mut self, kind: Kind, seat: Option<Seat>) -> Option<Step> {
+        if self.running == 0 {
+            self.held = self.upstream.roster.hold();
+        }
+        let chosen = match self.upstream.roster.balance(&self.held) {
+            Some(_) => self.choose(kind),
+            None => self.choose_in_order(kind),
+        };
+        self.start_at(kind, chosen, seat).map(Step::Attempt)
     }
 
-    /// Starts an attempt, or finds out why not. `seat` is there if it came through the queue.
+    /// Starts the first attempt where the endpoints' order decides.
     #[inline(always)]
-    pub(super) fn start(&mut self, kind: Kind, seat: Option<Seat>) -> Option<Attempt> {
-        let chosen = match self.choose(kind) {
+    pub(super) fn start_first_in_order(&mut self) -> Option<Attempt> {
+        let chosen = self.choose_in_order(Kind::First);
+        self.start_at(Kind::First, chosen, None)
+    }
+
+    #[inline(always)]
+    fn start_at(
+        &mut self,
+        kind: Kind,
+        chosen: Result<Chosen, Rejection>,
+        seat: Option<Seat>,
+    ) -> Option<Attempt> {
+        let chosen = match chosen {
             Ok(chosen) => chosen,
             Err(rejection) => {
                 self.release(seat);
@@ -262,7 +294,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             return None;
         }
         match self.pay() {
-            Ok(()) => self.start_later(Kind::Hedge, None),
+            Ok(()) => self.start(Kind::Hedge, None),
             Err(_) => None,
         }
     }
@@ -302,7 +334,8 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     #[inline]
     pub(super) fn settle(&mut self, live: Live, outcome: Outcome, ended: Ended) {
         let upstream = &*self.upstream;
-        let endpoint = &upstream.endpoints[live.endpoint];
+        let held = &self.held;
+        let endpoint = upstream.roster.endpoint(held, live.at);
         let took = self.now.since(live.started);
         if self.now >= live.cut.at && !upstream.config.deadline.is_enforced() {
             upstream.note_shadow(Rejection::new(Reason::Timeout));
@@ -310,6 +343,11 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         upstream.book(endpoint, live.permit, outcome, took, self.now);
         if ended != Ended::Beaten {
             self.entry.learn(outcome, took);
+        }
+        if let Some(balance) = upstream.roster.balance(held)
+            && !balance.ended(live.at, outcome, took, self.now)
+        {
+            upstream.misbehaved(endpoint.number, self.now);
         }
         if let Some(latency) = &upstream.latency
             && ended.tells_latency(outcome)
@@ -333,19 +371,26 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         if let Some(latency) = &self.upstream.latency {
             latency.record(took, self.now);
         }
+        let held = std::mem::replace(&mut self.held, Held::FIRST);
+        if let Some(balance) = self.upstream.roster.balance(&held) {
+            balance.answered(live.at, took, self.now);
+        }
         Open {
             number: live.id.number(),
-            endpoint: live.endpoint,
+            endpoint: self.upstream.roster.endpoint(&held, live.at).number,
             permit: live.permit,
             seat: live.seat,
             entry,
             took,
+            started: live.started,
+            at: live.at,
+            held,
         }
     }
 
     /// Settles an attempt that somebody cut off: a failure only if it was slow enough to be one.
     fn settle_cancelled(&mut self, live: Live, ended: Ended) {
-        let breaker = self.upstream.endpoints[live.endpoint].breaker.as_ref();
+        let breaker = self.endpoint_of(&live).breaker.as_ref();
         let limit = self.upstream.config.deadline.patience();
         let patience = breaker.map_or(limit, |breaker| breaker.patience(limit));
         let ran = self.now.since(live.started);
@@ -408,100 +453,6 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         }
     }
 
-    /// The endpoint for an attempt: the next one that its breaker lets through. Extra attempts
-    /// spare those that asked for a pause; a first one goes there only if no other is left.
-    #[inline(always)]
-    fn choose(&self, kind: Kind) -> Result<Chosen, Rejection> {
-        match self.search(kind, false) {
-            Err(_) if kind == Kind::First && self.some_endpoint_is_paused() => {
-                self.search(kind, true)
-            }
-            found => found,
-        }
-    }
-
-    fn some_endpoint_is_paused(&self) -> bool {
-        let mut endpoints = self.upstream.endpoints.iter();
-        endpoints.any(|endpoint| endpoint.paused_until() > self.now)
-    }
-
-    #[inline(always)]
-    fn search(&self, kind: Kind, paused: bool) -> Result<Chosen, Rejection> {
-        let mut refusal = Rejection::new(Reason::Open);
-        let mut sooner = |rejection: Rejection| {
-            let known = refusal.retry_after.unwrap_or(Duration::MAX);
-            if rejection.retry_after.is_some_and(|wait| wait < known) {
-                refusal = rejection;
-            }
-        };
-        for offset in self.offsets(kind) {
-            let number = self.endpoint_at(offset);
-            let endpoint = &self.upstream.endpoints[number];
-            let until = endpoint.paused_until();
-            if until > self.now && !paused {
-                sooner(Rejection::after(Reason::Overload, until.since(self.now)));
-                continue;
-            }
-            match self.ask_breaker(endpoint) {
-                Ok(permit) => {
-                    return Ok(Chosen {
-                        offset,
-                        endpoint: number,
-                        permit,
-                    });
-                }
-                Err(rejection) => sooner(rejection),
-            }
-        }
-        Err(refusal)
-    }
-
-    /// The endpoints in the order in which this call tries them, from where it stands. A failover
-    /// does not come back to those it has left.
-    fn offsets(&self, kind: Kind) -> impl Iterator<Item = usize> + use<U> {
-        let (endpoints, cursor) = (self.upstream.endpoints.len(), self.cursor);
-        let steps = if kind == Kind::Failover {
-            endpoints - cursor
-        } else {
-            endpoints
-        };
-        (0..steps).map(move |step| {
-            let offset = cursor + step;
-            if offset < endpoints {
-                offset
-            } else {
-                offset % endpoints
-            }
-        })
-    }
-
-    /// The number of the endpoint at this place of the order: that of preference, or one that
-    /// starts somewhere at random.
-    #[inline]
-    pub(super) fn endpoint_at(&self, offset: usize) -> usize {
-        let endpoints = self.upstream.endpoints.len();
-        if endpoints == 1 || self.upstream.config.failover.is_some() {
-            return offset;
-        }
-        let first = mix(self.request.seed) % endpoints as u64;
-        (first as usize + offset) % endpoints
-    }
-
-    #[inline]
-    fn ask_breaker(&self, endpoint: &Endpoint) -> Result<Option<Permit>, Rejection> {
-        let Some(breaker) = &endpoint.breaker else {
-            return Ok(None);
-        };
-        match breaker.admit(self.now) {
-            Ok(permit) => Ok(Some(permit)),
-            Err(rejection) => {
-                let enforced = self.upstream.config.breaker_is_enforced();
-                self.upstream.rule(enforced, rejection)?;
-                Ok(Some(Permit::UNRECORDED))
-            }
-        }
-    }
-
     #[inline]
     fn ask_seat(&self, kind: Kind) -> Result<Option<Admission>, Rejection> {
         let Some(bulkhead) = &self.upstream.bulkhead else {
@@ -526,7 +477,6 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     fn launch(&mut self, kind: Kind, chosen: Chosen, seat: Option<Seat>) -> Attempt {
         self.started += 1;
         self.paid = None;
-        self.cursor = chosen.offset + 1;
         let id = AttemptId(std::num::NonZeroU32::new(self.started).expect("it counts from 1"));
         let fault = self.strike();
         let upstream = &*self.upstream;
@@ -536,11 +486,25 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             Kind::Hedge => _ = upstream.counts.hedges.fetch_add(1, Ordering::Relaxed),
             Kind::Failover => _ = upstream.counts.failovers.fetch_add(1, Ordering::Relaxed),
         }
+        let held = &self.held;
+        let endpoint = upstream.roster.endpoint(held, chosen.at);
+        let number = endpoint.number;
         upstream.emit(|| Event::Started {
             number: id.number(),
             kind,
-            endpoint: &upstream.endpoints[chosen.endpoint].name,
+            endpoint: &endpoint.name,
         });
+        match upstream.roster.balance(held) {
+            None => self.cursor = chosen.at + 1,
+            Some(balance) => {
+                balance.started(chosen.at);
+                if self.running == 0 && self.tried.contains(number) {
+                    // A new round.
+                    self.tried = Tried::default();
+                }
+                self.tried.insert(number);
+            }
+        }
         let cut = upstream.config.deadline.of_attempt(self.deadline, self.now);
         let enforced = upstream.config.deadline.is_enforced();
         match kind {
@@ -557,7 +521,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             id,
             cut,
             seat,
-            endpoint: chosen.endpoint,
+            at: chosen.at,
             permit: chosen.permit,
             started: self.now,
         });
@@ -567,7 +531,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         Attempt {
             id,
             kind,
-            endpoint: chosen.endpoint,
+            endpoint: number,
             ends,
             fault,
         }
@@ -602,7 +566,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             Kind::Hedge => self.phase = Phase::Running,
             // Somebody else took the last trial since it was planned.
             Kind::Failover => {
-                self.cursor = self.upstream.endpoints.len();
+                self.cursor = self.upstream.roster.in_order().len();
                 self.after_failure();
             }
             Kind::First | Kind::Retry => _ = self.reject(rejection),
@@ -611,7 +575,9 @@ impl<U: Deref<Target = Upstream>> Call<U> {
 
     /// The permit of an attempt that is not made after all.
     fn give_back(&self, chosen: Chosen) {
-        let breaker = self.upstream.endpoints[chosen.endpoint].breaker.as_ref();
+        let held = &self.held;
+        let endpoint = self.upstream.roster.endpoint(held, chosen.at);
+        let breaker = endpoint.breaker.as_ref();
         if let (Some(breaker), Some(permit)) = (breaker, chosen.permit) {
             breaker.record(permit, Outcome::Ignored, Duration::ZERO, self.now);
         }

@@ -7,7 +7,7 @@ use super::{Call, Kind, Phase, Step};
 use crate::event::Event;
 use crate::reject::{Reason, Rejection};
 use crate::time::Time;
-use crate::upstream::{Endpoint, Upstream};
+use crate::upstream::Upstream;
 
 /// Why there is no further attempt.
 enum Stop {
@@ -61,7 +61,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     /// The next attempt and the wait before it; paid for.
     fn plan(&mut self) -> Result<(Kind, Duration), Stop> {
         let config = &self.upstream.config;
-        let limit = config.attempts();
+        let limit = config.attempts(|| self.upstream.roster.in_order().len());
         if limit <= 1 {
             return Err(Stop::NotWanted);
         }
@@ -102,12 +102,10 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     /// an attempt.
     fn next_in_order(&self) -> Option<usize> {
         let failover = self.upstream.config.failover?;
-        let endpoints = &self.upstream.endpoints;
+        let endpoints = self.upstream.roster.in_order();
         let willing = |&offset: &usize| {
-            let endpoint = &endpoints[self.endpoint_at(offset)];
-            let breaker = endpoint.breaker.as_ref();
-            endpoint.paused_until() <= self.now
-                && breaker.is_none_or(|breaker| breaker.is_willing(self.now))
+            let endpoint = &endpoints[offset];
+            endpoint.paused_until() <= self.now && endpoint.is_willing(self.now)
         };
         let offset = (self.cursor..endpoints.len()).find(willing)?;
         if !failover.is_enforced() {
@@ -148,17 +146,21 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     /// How long until an endpoint that its breaker would let through may have extra attempts again;
     /// zero if one may now, or if there is none.
     fn shortest_pause(&self) -> Duration {
-        let willing = |endpoint: &&Endpoint| {
-            endpoint
-                .breaker
-                .as_ref()
-                .is_none_or(|breaker| breaker.is_willing(self.now))
-        };
-        let pauses = self.upstream.endpoints.iter().filter(willing);
-        pauses
-            .map(|endpoint| endpoint.paused_until().since(self.now))
-            .min()
-            .unwrap_or_default()
+        let held = self.upstream.roster.hold();
+        let members = self.upstream.roster.members(&held);
+        let mut shortest = None;
+        for (at, endpoint) in members.endpoints.iter().enumerate() {
+            let balance = members.balance.as_ref();
+            let offered = balance.is_none_or(|balance| balance.offers(at));
+            if offered && endpoint.is_willing(self.now) {
+                let pause = endpoint.paused_until().since(self.now);
+                if pause.is_zero() {
+                    return pause;
+                }
+                shortest = Some(shortest.map_or(pause, |known| pause.min(known)));
+            }
+        }
+        shortest.unwrap_or_default()
     }
 }
 

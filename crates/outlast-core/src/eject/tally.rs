@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::outcome::Outcome;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::time::{Time, nanos};
+use crate::time::Time;
 
 /// The results of one endpoint since the last comparison, and its run of failures.
 #[derive(Debug, Default)]
@@ -28,19 +28,18 @@ pub(crate) struct Sample {
 }
 
 impl Tally {
-    /// Counts one result; the run of failures it ends.
+    /// Counts the result of an attempt that began at `started`; the run of failures it ends.
     ///
     /// Only failures that speak of the endpoint count. A request for less load does not: it is up,
     /// and ejecting it would put its load on the others, which then ask for less, too.
     #[inline]
-    pub(crate) fn record(&self, outcome: Outcome, took: Duration, now: Time) -> u32 {
+    pub(crate) fn record(&self, outcome: Outcome, took: Duration, started: Time) -> u32 {
         let failed = match outcome {
             Outcome::Success | Outcome::Permanent => false,
             Outcome::Transient | Outcome::Unsent => true,
             Outcome::Overload { .. } | Outcome::Ignored => return 0,
         };
-        let started = now.as_nanos().saturating_sub(nanos(took));
-        if started < self.since.load(Ordering::Relaxed) {
+        if started.as_nanos() < self.since.load(Ordering::Relaxed) {
             return 0;
         }
         if failed {

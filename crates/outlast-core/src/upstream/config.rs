@@ -2,14 +2,17 @@
 
 use crate::config::{ConfigError, ensure};
 use crate::{
-    breaker, budget, bulkhead, deadline, failover, fallback, fault, hedge, rate, retry, shed,
+    balance, breaker, budget, bulkhead, deadline, failover, fallback, fault, hedge, rate, retry,
+    shed,
 };
 
 /// Which policies protect a dependency.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(super) name: Box<str>,
-    pub(super) endpoints: Vec<Box<str>>,
+    /// Until the upstream is built.
+    pub(super) endpoints: Vec<balance::Endpoint>,
+    pub(super) balance: Option<Box<balance::Config>>,
     pub(super) breaker: Option<breaker::Config>,
     pub(super) bulkhead: Option<bulkhead::Config>,
     pub(super) budget: Option<budget::Config>,
@@ -31,6 +34,7 @@ impl Config {
         Config {
             name: name.into().into_boxed_str(),
             endpoints: Vec::new(),
+            balance: None,
             breaker: None,
             bulkhead: None,
             budget: Some(budget::Config::default()),
@@ -53,9 +57,23 @@ impl Config {
             .retry(retry::Config::default())
     }
 
-    /// Adds an endpoint, with a breaker and statistics of its own. Names must be unique.
-    pub fn endpoint(mut self, name: impl Into<String>) -> Config {
-        self.endpoints.push(name.into().into_boxed_str());
+    /// Adds an endpoint, with a breaker and statistics of its own. Names must be unique; at most
+    /// 1,024.
+    pub fn endpoint(self, name: impl Into<String>) -> Config {
+        self.endpoint_with(balance::Endpoint::new(name))
+    }
+
+    /// Adds an endpoint with a weight, a priority or a zone.
+    pub fn endpoint_with(mut self, endpoint: balance::Endpoint) -> Config {
+        self.endpoints.push(endpoint);
+        self
+    }
+
+    /// How the endpoint of an attempt is chosen among several, and which are left alone: checks,
+    /// ejection, zones. Default: with several endpoints and no failover, [`balance::Config`]'s own.
+    /// Does not go with failover.
+    pub fn balance(mut self, balance: balance::Config) -> Config {
+        self.balance = Some(Box::new(balance));
         self
     }
 
@@ -108,7 +126,7 @@ impl Config {
         self
     }
 
-    /// The order of the endpoints is one of preference. Default: they are equals.
+    /// The order of the endpoints is one of preference. Default: they share the load.
     pub fn failover(mut self, failover: failover::Config) -> Config {
         self.failover = Some(failover);
         self
@@ -132,12 +150,23 @@ impl Config {
         self
     }
 
-    /// Attempts per call, hedges aside.
-    pub(crate) fn attempts(&self) -> u32 {
+    /// Attempts per call, hedges aside, where `endpoints` can be asked for how many there are.
+    pub(crate) fn attempts(&self, endpoints: impl FnOnce() -> usize) -> u32 {
         match (&self.retry, &self.failover) {
             (Some(retry), _) => retry.limit(),
-            (None, Some(_)) => u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX),
+            (None, Some(_)) => u32::try_from(endpoints()).unwrap_or(u32::MAX),
             (None, None) => 1,
+        }
+    }
+
+    /// How endpoints are chosen, if there is a choice: not where their order decides, nor among one
+    /// of which nothing special is said.
+    pub(super) fn balances(&self, endpoints: &[balance::Endpoint]) -> Option<balance::Config> {
+        let is_plain = endpoints.len() == 1 && endpoints[0].is_plain();
+        match (&self.balance, self.failover) {
+            (Some(balance), _) => Some((**balance).clone()),
+            (None, Some(_)) => None,
+            (None, None) => (!is_plain).then(balance::Config::default),
         }
     }
 
@@ -181,24 +210,29 @@ impl Config {
     /// Checks what the policies cannot check by themselves, and fills in the one endpoint.
     pub(super) fn check(&mut self) -> Result<(), ConfigError> {
         if self.endpoints.is_empty() {
-            self.endpoints.push("main".into());
+            self.endpoints.push(balance::Endpoint::new("main"));
         }
         ensure(
             !self.name.is_empty(),
             "name",
             "must not be empty; it is how metrics tell upstreams apart",
         )?;
-        let mut names: Vec<_> = self.endpoints.iter().collect();
-        names.sort_unstable();
-        ensure(
-            names.windows(2).all(|pair| pair[0] != pair[1]),
-            "endpoints",
-            "must have different names",
-        )?;
+        balance::validate_endpoints(&self.endpoints)?;
         ensure(
             self.failover.is_none() || self.endpoints.len() > 1,
             "failover",
             "needs a second endpoint to fail over to",
+        )?;
+        ensure(
+            self.failover.is_none() || self.balance.is_none(),
+            "balance",
+            "does not go with failover, whose order is fixed; leave failover out, and for groups \
+             of which one takes over from another give endpoints a priority",
+        )?;
+        ensure(
+            self.failover.is_none() || self.endpoints.iter().all(balance::Endpoint::is_plain),
+            "failover",
+            "does not look at weights, priorities and zones; leave it out, or them",
         )?;
         self.deadline.check()?;
         self.retry.iter().try_for_each(retry::Config::check)?;

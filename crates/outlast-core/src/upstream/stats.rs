@@ -5,13 +5,22 @@ use crate::outcome::Outcome;
 use crate::reject::Reason;
 use crate::sync::{AtomicU64, Ordering, Padded, STRIPES, stripe};
 use crate::time::Time;
-use crate::{breaker, budget, bulkhead, shed};
+use crate::{balance, breaker, budget, bulkhead, shed};
 
 /// How an upstream is doing. Counters start at zero when it is built.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stats {
     /// One entry per endpoint, in their order.
     pub endpoints: Vec<EndpointStats>,
+    /// How often the endpoints have changed.
+    pub version: u64,
+    /// The levels of preference among the endpoints, the most preferred first; none without a
+    /// choice.
+    pub levels: Vec<balance::LevelStats>,
+    /// Zones that are evacuated.
+    pub evacuated: Vec<String>,
+    /// How often an endpoint would have been ejected if enough of them had been left.
+    pub spared: u64,
     /// The bulkhead, if one is configured.
     pub bulkhead: Option<bulkhead::Stats>,
     /// The shedder, if one is configured.
@@ -61,6 +70,8 @@ impl Stats {
 /// How one endpoint is doing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndpointStats {
+    /// Its number, which no other endpoint of the upstream ever has.
+    pub number: usize,
     /// Its name.
     pub name: String,
     /// Its breaker, if breakers are configured.
@@ -77,6 +88,8 @@ pub struct EndpointStats {
     pub ignored: u64,
     /// Until when it asked to be spared of extra attempts, if that lies ahead.
     pub paused_until: Option<Time>,
+    /// What its share of the traffic depends on, if there is a choice: health, weight, load.
+    pub balance: Option<balance::EndpointStats>,
 }
 
 impl EndpointStats {
@@ -92,12 +105,23 @@ impl Upstream {
     pub fn stats(&self, now: Time) -> Stats {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let counts = &self.counts;
+        let members = self.roster.latest();
+        let balance = members.balance.as_ref().map(|balance| balance.stats(now));
+        let (views, levels, evacuated, spared) = match balance {
+            None => Default::default(),
+            Some(it) => (it.endpoints, it.levels, it.evacuated, it.spared),
+        };
+        let mut views = views.into_iter();
         Stats {
-            endpoints: self
+            endpoints: members
                 .endpoints
                 .iter()
-                .map(|endpoint| endpoint.stats(now))
+                .map(|endpoint| endpoint.stats(views.next(), now))
                 .collect(),
+            version: members.version,
+            levels,
+            evacuated,
+            spared,
             bulkhead: self.bulkhead.as_ref().map(|bulkhead| bulkhead.stats()),
             shed: self.shed.as_ref().map(|shed| shed.stats()),
             throttle: self.throttle.as_ref().map(|throttle| throttle.stats(now)),
@@ -115,9 +139,10 @@ impl Upstream {
 }
 
 impl super::Endpoint {
-    fn stats(&self, now: Time) -> EndpointStats {
+    fn stats(&self, balance: Option<balance::EndpointStats>, now: Time) -> EndpointStats {
         let [successes, transient, permanent, overloads, ignored] = self.outcomes.read();
         EndpointStats {
+            number: self.number,
             name: self.name.to_string(),
             breaker: self.breaker.as_ref().map(|breaker| breaker.stats(now)),
             successes,
@@ -126,6 +151,7 @@ impl super::Endpoint {
             overloads,
             ignored,
             paused_until: Some(self.paused_until()).filter(|&until| until > now),
+            balance,
         }
     }
 }

@@ -399,6 +399,9 @@ proptest! {
         if let Some(bulkhead) = stats.bulkhead {
             prop_assert_eq!((bulkhead.active, bulkhead.queued), (0, 0));
         }
+        for balance in stats.endpoints.iter().filter_map(|one| one.balance.as_ref()) {
+            prop_assert_eq!(balance.in_flight, 0);
+        }
         if let Some(budget) = stats.budget {
             let extra = stats.retries + stats.hedges + stats.failovers;
             prop_assert_eq!(budget.withdrawn, extra);

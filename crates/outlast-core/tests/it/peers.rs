@@ -177,14 +177,14 @@ fn a_cancelled_trial_does_not_leave_it_stuck() {
         .successes(1);
     let upstream = upstream(Config::new("db").breaker(config.trials(1)));
     let breaker = upstream.breaker(0).unwrap();
-    fail(breaker, Time::ZERO);
+    fail(&breaker, Time::ZERO);
     for _ in 0..100 {
         let mut trial = Call::new(&upstream, Request::new(1), at(1000));
         assert!(matches!(trial.step(at(1000)), Step::Attempt(_)));
         assert!(breaker.admit(at(1000)).is_err());
         trial.cancel(at(1001));
     }
-    record(breaker, Outcome::Success, at(1001));
+    record(&breaker, Outcome::Success, at(1001));
     assert_eq!(breaker.state(at(1001)), State::Closed);
 }
 

@@ -3,6 +3,7 @@
 use metrics::{counter, gauge, histogram};
 use outlast_core::breaker::State;
 use outlast_core::call::Kind;
+use outlast_core::check;
 use outlast_core::event::{Event, Observer};
 
 /// Counts with the `metrics` facade.
@@ -18,6 +19,11 @@ use outlast_core::event::{Event, Observer};
 /// | `outlast_fallbacks_total` | upstream |
 /// | `outlast_would_fall_back_total` (shadow mode) | upstream |
 /// | `outlast_breaker_open` (gauge: 1 open, 0.5 half-open, 0 closed) | upstream, endpoint |
+/// | `outlast_ejections_total`, `outlast_would_eject_total` (shadow mode) | upstream, endpoint, reason |
+/// | `outlast_endpoint_ejected` (gauge: 1 ejected, 0 back) | upstream, endpoint |
+/// | `outlast_endpoint_up` (gauge: 1 its checks pass, 0 they fail) | upstream, endpoint |
+/// | `outlast_zone_evacuated` (gauge: 1 evacuated, 0 returned) | upstream, zone |
+/// | `outlast_endpoints` (gauge), `outlast_membership_changes_total` | upstream |
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Metrics;
 
@@ -83,6 +89,65 @@ impl Observer for Metrics {
                     "upstream" => upstream, "endpoint" => endpoint.to_owned()
                 )
                 .set(open);
+            }
+            _ => self.redundancy(upstream, event),
+        }
+    }
+}
+
+impl Metrics {
+    /// What happens to endpoints and zones.
+    fn redundancy(&self, upstream: String, event: &Event<'_>) {
+        match *event {
+            Event::Check { endpoint, change } => {
+                let up = if change == check::Change::Up {
+                    1.0
+                } else {
+                    0.0
+                };
+                let endpoint = endpoint.to_owned();
+                gauge!("outlast_endpoint_up", "upstream" => upstream, "endpoint" => endpoint)
+                    .set(up);
+            }
+            Event::Ejected {
+                endpoint, reason, ..
+            } => {
+                let (endpoint, reason) = (endpoint.to_owned(), reason.name());
+                gauge!(
+                    "outlast_endpoint_ejected",
+                    "upstream" => upstream.clone(), "endpoint" => endpoint.clone()
+                )
+                .set(1.0);
+                counter!(
+                    "outlast_ejections_total",
+                    "upstream" => upstream, "endpoint" => endpoint, "reason" => reason
+                )
+                .increment(1);
+            }
+            Event::WouldEject { endpoint, reason } => {
+                let (endpoint, reason) = (endpoint.to_owned(), reason.name());
+                counter!(
+                    "outlast_would_eject_total",
+                    "upstream" => upstream, "endpoint" => endpoint, "reason" => reason
+                )
+                .increment(1);
+            }
+            Event::Returned { endpoint } => {
+                let endpoint = endpoint.to_owned();
+                gauge!("outlast_endpoint_ejected", "upstream" => upstream, "endpoint" => endpoint)
+                    .set(0.0);
+            }
+            Event::Evacuated { zone } => {
+                let zone = zone.to_owned();
+                gauge!("outlast_zone_evacuated", "upstream" => upstream, "zone" => zone).set(1.0);
+            }
+            Event::ZoneReturned { zone } => {
+                let zone = zone.to_owned();
+                gauge!("outlast_zone_evacuated", "upstream" => upstream, "zone" => zone).set(0.0);
+            }
+            Event::Membership { endpoints, .. } => {
+                gauge!("outlast_endpoints", "upstream" => upstream.clone()).set(endpoints as f64);
+                counter!("outlast_membership_changes_total", "upstream" => upstream).increment(1);
             }
             _ => {}
         }

@@ -1,6 +1,7 @@
 //! Events as log lines.
 
 use outlast_core::breaker::State;
+use outlast_core::check;
 use outlast_core::event::{Event, Observer};
 use tracing::{debug, info, trace, warn};
 
@@ -58,8 +59,37 @@ impl Observer for Tracing {
             Event::WouldFallBack(why) => {
                 debug!(target: TARGET, upstream, ?why, "would have fallen back");
             }
-            _ => {}
+            _ => redundancy(upstream, event),
         }
+    }
+}
+
+/// What happens to endpoints and zones.
+fn redundancy(upstream: &str, event: &Event<'_>) {
+    match *event {
+        Event::Check { endpoint, change } => match change {
+            check::Change::Down => warn!(target: TARGET, upstream, endpoint, "check failed"),
+            check::Change::Up => info!(target: TARGET, upstream, endpoint, "check passed"),
+        },
+        Event::Ejected {
+            endpoint, reason, ..
+        } => warn!(target: TARGET, upstream, endpoint, reason = reason.name(), "ejected"),
+        Event::WouldEject { endpoint, reason } => {
+            let reason = reason.name();
+            debug!(target: TARGET, upstream, endpoint, reason, "would have been ejected");
+        }
+        Event::Returned { endpoint } => {
+            info!(target: TARGET, upstream, endpoint, "ejection is over");
+        }
+        Event::Evacuated { zone } => warn!(target: TARGET, upstream, zone, "zone evacuated"),
+        Event::ZoneReturned { zone } => info!(target: TARGET, upstream, zone, "zone returns"),
+        Event::Membership {
+            version,
+            endpoints,
+            joined,
+            left,
+        } => info!(target: TARGET, upstream, version, endpoints, joined, left, "endpoints changed"),
+        _ => {}
     }
 }
 

@@ -33,6 +33,7 @@ mod observers;
 mod opening;
 mod parity;
 mod pool;
+mod redundancy;
 mod services;
 mod shield;
 mod vectors;

@@ -16,7 +16,7 @@ use outlast::outcome::Outcome;
 use outlast::ratio::Ratio;
 use outlast::reject::Reason;
 use outlast::{Attempt, Config, Error, Repeat, Upstream};
-use outlast::{breaker, budget, bulkhead, failover, rate, retry};
+use outlast::{balance, breaker, budget, bulkhead, eject, failover, rate, retry};
 use outlast_core::call::{Request, Step};
 use proptest::prelude::*;
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
@@ -24,6 +24,9 @@ use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use crate::world::{World, at_once};
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// Makes the settings of a script.
+type Make = fn() -> Config;
 
 /// What happens in a script.
 #[derive(Clone, Debug)]
@@ -45,12 +48,26 @@ struct Trace {
     stop: Option<Reason>,
 }
 
+/// In order of preference.
+fn ordered() -> Config {
+    config().failover(failover::Config::ordered())
+}
+
+/// In turn, which is the one way to choose that looks neither at seeds nor at times.
+fn in_turn() -> Config {
+    let eject = eject::Config::default()
+        .consecutive(3)
+        .base(2 * HOUR)
+        .max(2 * HOUR);
+    let balance = balance::Config::new(balance::Kind::RoundRobin);
+    config().balance(balance.eject(eject))
+}
+
 fn config() -> Config {
     Config::new("pay")
         .endpoint("a")
         .endpoint("b")
         .endpoint("c")
-        .failover(failover::Config::ordered())
         .breaker(
             breaker::Config::consecutive(2)
                 .cooldown(2 * HOUR)
@@ -76,7 +93,7 @@ fn outcome_at(outcomes: &[Outcome], number: u32) -> Outcome {
         .unwrap_or(Outcome::Success)
 }
 
-fn virtual_time(scenes: &[Scene]) -> Vec<Trace> {
+fn virtual_time(config: Make, scenes: &[Scene]) -> Vec<Trace> {
     let upstream = outlast_core::upstream::Upstream::new(config(), 1).unwrap();
     let script = Rc::new(RefCell::new(Vec::new()));
     let current = Rc::clone(&script);
@@ -151,6 +168,7 @@ fn trace(attempts: Vec<(u32, Kind, usize)>, result: Result<Outcome, Error<Outcom
 
 /// Runs a script with `call` on an upstream of the library.
 fn with_library(
+    config: Make,
     scenes: &[Scene],
     mut call: impl FnMut(&Upstream, &[Outcome], bool) -> Trace,
 ) -> Vec<Trace> {
@@ -180,9 +198,9 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-fn futures(scenes: &[Scene]) -> Vec<Trace> {
+fn futures(config: Make, scenes: &[Scene]) -> Vec<Trace> {
     let runtime = runtime();
-    with_library(scenes, |upstream, outcomes, repeatable| {
+    with_library(config, scenes, |upstream, outcomes, repeatable| {
         let mut attempts = Vec::new();
         let caller = upstream.caller().classify(classify).repeatable(repeatable);
         let call = caller.call(|attempt| {
@@ -194,8 +212,8 @@ fn futures(scenes: &[Scene]) -> Vec<Trace> {
     })
 }
 
-fn threads(scenes: &[Scene]) -> Vec<Trace> {
-    with_library(scenes, |upstream, outcomes, repeatable| {
+fn threads(config: Make, scenes: &[Scene]) -> Vec<Trace> {
+    with_library(config, scenes, |upstream, outcomes, repeatable| {
         let mut attempts = Vec::new();
         let caller = upstream.caller().classify(classify).repeatable(repeatable);
         let result = caller.call_blocking(|attempt| {
@@ -222,9 +240,9 @@ impl Repeat<(bool, u32)> for Record {
     }
 }
 
-fn tower_layer(scenes: &[Scene]) -> Vec<Trace> {
+fn tower_layer(config: Make, scenes: &[Scene]) -> Vec<Trace> {
     let runtime = runtime();
-    with_library(scenes, |upstream, outcomes, repeatable| {
+    with_library(config, scenes, |upstream, outcomes, repeatable| {
         let record = Record::default();
         let layer = upstream.layer().classify(classify).repeat(record.clone());
         let mut service =
@@ -260,9 +278,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn all_drivers_decide_alike(scenes in proptest::collection::vec(any_scene(), 1..40)) {
-        let expected = virtual_time(&scenes);
-        prop_assert_eq!(&futures(&scenes), &expected);
-        prop_assert_eq!(&threads(&scenes), &expected);
-        prop_assert_eq!(&tower_layer(&scenes), &expected);
+        for config in [ordered as Make, in_turn] {
+            let expected = virtual_time(config, &scenes);
+            prop_assert_eq!(&futures(config, &scenes), &expected);
+            prop_assert_eq!(&threads(config, &scenes), &expected);
+            prop_assert_eq!(&tower_layer(config, &scenes), &expected);
+        }
     }
 }

@@ -171,7 +171,7 @@ proptest! {
                     balance.return_zone(&zone(number), now);
                 }
                 Happening::Wait { millis } => now = now + millis * MS,
-                Happening::Release { endpoint } => balance.release(usize::from(endpoint), now),
+                Happening::Release { endpoint } => _ = balance.release(usize::from(endpoint), now),
                 Happening::Members { first, count } => {
                     let next = balance.succeed(config(kind), members(first, count), now);
                     balance = Arc::new(next.unwrap());

@@ -2,6 +2,7 @@
 //!
 //! Our order is fixed; a peer's other order is two nested upstreams.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use outlast_core::backoff::Backoff;
@@ -33,7 +34,7 @@ fn upstream(config: Config) -> Upstream {
     Upstream::new(config.budget(None), 1).expect("valid settings")
 }
 
-fn of_endpoint(upstream: &Upstream) -> &Breaker {
+fn of_endpoint(upstream: &Upstream) -> impl Deref<Target = Breaker> + use<> {
     upstream.breaker(0).expect("it was configured")
 }
 
@@ -90,7 +91,7 @@ fn replay_retry_over_breaker(case: &Case<'_>) {
     }
     let mut world = World::new(&upstream, |_| at_once(outcome));
     let ended = world.run_call(Request::new(1));
-    check_breaker(case, of_endpoint(&upstream), ended.at);
+    check_breaker(case, &of_endpoint(&upstream), ended.at);
     let stats = upstream.stats(ended.at);
     case.expect.expect("backend_calls", world.seen.len() as u64);
     case.expect
@@ -116,7 +117,7 @@ fn replay_breaker_over_retry(case: &Case<'_>) {
     });
     let ended = world.run_call(Request::new(1));
     drop(world);
-    check_breaker(case, of_endpoint(&outer), ended.at);
+    check_breaker(case, &of_endpoint(&outer), ended.at);
     case.expect.expect("backend_calls", backend_calls);
 }
 
@@ -148,11 +149,11 @@ fn replay_breaker_over_bulkhead(case: &Case<'_>) {
     let now = world.now;
     let rejections = upstream.stats(now).rejected(Reason::Full);
     case.expect.expect("bulkhead_rejections", rejections);
-    check_breaker(case, of_endpoint(&upstream), now);
+    check_breaker(case, &of_endpoint(&upstream), now);
     if case.expect.has("probe_permits_leaked") {
         of_endpoint(&upstream).force(Manual::Trial, now);
         (0..calls).for_each(|_| _ = world.call(Request::new(1)));
-        let leaked = TRIALS - free_trials(of_endpoint(&upstream), now);
+        let leaked = TRIALS - free_trials(&of_endpoint(&upstream), now);
         case.expect.expect("probe_permits_leaked", leaked);
     }
 }
@@ -217,7 +218,7 @@ fn replay_flow_first(case: &Case<'_>) {
         step => panic!("unknown end {step:?}"),
     };
     case.expect.expect("result", result);
-    let is_taken = free_trials(of_endpoint(&upstream), ended.at) == 0;
+    let is_taken = free_trials(&of_endpoint(&upstream), ended.at) == 0;
     case.expect.expect("breaker_probe_consumed", is_taken);
 }
 

@@ -21,7 +21,7 @@ pub(super) fn replay(case: &Case<'_>) {
     let name = |endpoint| upstream.endpoint(endpoint).expect("an endpoint");
     let mut world = World::new(&upstream, |seen| {
         let (endpoint, status, took) = attempts[seen.id.number() as usize - 1];
-        assert_eq!(name(seen.endpoint), endpoint, "where the attempt goes");
+        assert_eq!(&*name(seen.endpoint), endpoint, "where the attempt goes");
         Reply::After(took, outcome(status))
     });
     let ended = world.run_call(Request::new(1));
@@ -29,7 +29,10 @@ pub(super) fn replay(case: &Case<'_>) {
         panic!("some attempt has a result");
     };
     let (endpoint, status, _) = attempts[id.number() as usize - 1];
-    let tried = world.seen.iter().map(|seen| name(seen.endpoint).to_owned());
+    let tried = world
+        .seen
+        .iter()
+        .map(|seen| name(seen.endpoint).to_string());
     case.expect.expect("tried", tried.collect::<Vec<_>>());
     case.expect
         .expect("final", format!("{status} from {endpoint}"));
