@@ -85,6 +85,9 @@ const ORDER: [(&str, &[&str]); 3] = [
         &[
             "budget",
             "endpoints",
+            "balance",
+            "check",
+            "eject",
             "breaker",
             "bulkhead",
             "timeout",

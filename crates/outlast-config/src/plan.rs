@@ -342,6 +342,10 @@ pub struct Upstream {
     pub outcomes: Vec<StatusOutcome>,
     /// What answers instead, in this order.
     pub fallback: Fallback,
+    /// What `balance: hash` keeps at one endpoint.
+    pub affinity: Affinity,
+    /// How its endpoints are probed, if they are.
+    pub check: Option<ActiveCheck>,
     /// How busy its instances should be. Default 70 %.
     pub target_utilisation: Ratio,
     /// Everything in the file that shaped this upstream, in a canonical form. Two upstreams with
@@ -362,6 +366,35 @@ pub struct Endpoint {
     pub port: u16,
     /// What its URL's path puts before every path, without a slash at the end. Default: nothing.
     pub prefix: String,
+    /// How much it carries in comparison with the others. Default 1.
+    pub weight: u32,
+    /// Those of larger numbers are used when the smaller ones are not enough. Default 0.
+    pub priority: u8,
+    /// Where it is. Default: nowhere in particular.
+    pub zone: Option<String>,
+}
+
+/// What keeps requests at one endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Affinity {
+    /// Nothing does.
+    #[default]
+    None,
+    /// The client's address.
+    Client,
+    /// The value of this header; requests without it go anywhere.
+    Header(String),
+}
+
+/// How endpoints are probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActiveCheck {
+    /// They take a connection.
+    Connect,
+    /// A GET of this path is answered with 2xx.
+    Http(String),
+    /// The gRPC health service says that this service is serving; empty for the server as a whole.
+    Grpc(String),
 }
 
 /// What is spoken to an upstream.

@@ -3,6 +3,7 @@
 //! The core decides what can work; what it refuses is reported at the setting it names.
 
 mod entry;
+mod redundancy;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -13,9 +14,10 @@ use outlast_core::ratio::Ratio;
 use outlast_core::upstream::Config;
 use outlast_core::window::Window;
 use outlast_core::{
-    breaker, budget, bulkhead, deadline, failover, fallback, fault, hedge, rate, retry,
+    balance, breaker, budget, bulkhead, deadline, failover, fallback, fault, hedge, rate, retry,
 };
 
+use crate::plan::Endpoint;
 use crate::problem::{Place, Problem};
 use crate::sections;
 use crate::shape::{Kind, Section};
@@ -26,17 +28,26 @@ use crate::view::View;
 /// the endpoints are not `complete`, because that has been reported.
 pub(crate) fn policies(
     name: &str,
-    endpoints: &[String],
+    endpoints: &[Endpoint],
     view: View<'_>,
     complete: bool,
     problems: &mut Vec<Problem>,
 ) -> Config {
     let mut config = Config::new(name);
     for endpoint in endpoints {
-        config = config.endpoint(endpoint.as_str());
+        let place = balance::Endpoint::new(endpoint.name.as_str())
+            .weight(endpoint.weight)
+            .priority(endpoint.priority);
+        config = config.endpoint_with(match &endpoint.zone {
+            Some(zone) => place.zone(zone.as_str()),
+            None => place,
+        });
     }
     let before = problems.len();
     config = config.deadline(deadline(view)).budget(budget(view));
+    if let Some(balance) = redundancy::balance(view) {
+        config = config.balance(balance);
+    }
     if view.node_of("throttle").is_some() {
         config = config.throttle(entry::throttle(view));
     }

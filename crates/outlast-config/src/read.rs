@@ -11,9 +11,9 @@ use std::time::Duration;
 use outlast_core::ratio::Ratio;
 
 use crate::plan::{
-    Admin, Answer, ClientTls, Endpoint, Fallback, Gateway, HeaderMatch, Limits, Listener, Match,
-    Meaning, Plan, Pool, Protocol, RateKey, Repeat, Route, Secret, ServerTls, Stale, StatusOutcome,
-    Underscores, Upstream,
+    ActiveCheck, Admin, Affinity, Answer, ClientTls, Endpoint, Fallback, Gateway, HeaderMatch,
+    Limits, Listener, Match, Meaning, Plan, Pool, Protocol, RateKey, Repeat, Route, Secret,
+    ServerTls, Stale, StatusOutcome, Underscores, Upstream,
 };
 use crate::policies::{policies, section_of};
 use crate::problem::{Place, Problem, did_you_mean};
@@ -391,10 +391,6 @@ impl Reader<'_, '_> {
         let view = View::new(&entry.node, &sections::UPSTREAM);
         let endpoints = self.in_order(view, endpoints(view));
         let complete = endpoints.len() == given_endpoints(view);
-        let names: Vec<_> = endpoints
-            .iter()
-            .map(|endpoint| endpoint.name.clone())
-            .collect();
         for key in ["deadline", "timeout", "connect_timeout"] {
             self.refuse_zero(view, key);
         }
@@ -405,8 +401,7 @@ impl Reader<'_, '_> {
         let source = format!("{} {}", entry.node.canonical(), contents(&tls));
         Upstream {
             name: entry.key.clone(),
-            policies: policies(&entry.key, &names, view, complete, self.problems),
-            endpoints,
+            policies: policies(&entry.key, &endpoints, view, complete, self.problems),
             protocol: match view.text("protocol") {
                 Some("http1") => Protocol::Http1,
                 Some("http2") => Protocol::Http2,
@@ -423,9 +418,63 @@ impl Reader<'_, '_> {
             idempotency_key: idempotency_key.to_ascii_lowercase(),
             outcomes: outcomes(view),
             fallback: self.fallback(view),
+            affinity: self.affinity(view),
+            check: self.check(view, &endpoints),
             target_utilisation: self.target(view),
             source,
             tls,
+            endpoints,
+        }
+    }
+
+    fn affinity(&mut self, view: View<'_>) -> Affinity {
+        let part = view.part("balance", &sections::BALANCE);
+        let hashes = view.text("balance") == Some("hash") || part.text("kind") == Some("hash");
+        if !hashes {
+            return Affinity::None;
+        }
+        let by = part.given_part("by", section_of(&sections::BALANCE, "by"));
+        match by.and_then(|by| by.text("header")) {
+            None => Affinity::Client,
+            Some(name) => {
+                let by = by.expect("it has a header");
+                self.check_header(by, "header", name);
+                Affinity::Header(name.to_ascii_lowercase())
+            }
+        }
+    }
+
+    fn check(&mut self, view: View<'_>, endpoints: &[Endpoint]) -> Option<ActiveCheck> {
+        view.node_of("check")?;
+        let part = view.part("check", &sections::ACTIVE_CHECK);
+        let secure = endpoints.iter().any(|endpoint| endpoint.tls);
+        match (part.text("http"), part.text("grpc")) {
+            (None, None) => Some(ActiveCheck::Connect),
+            (Some(path), None) => {
+                if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+                    let message = format!("`{path}` is no path");
+                    let mend = "write one such as `/healthz`";
+                    self.problem(part.value_place("http"), message, mend);
+                }
+                Some(ActiveCheck::Http(path.to_owned()))
+            }
+            (None, Some(service)) => {
+                if secure {
+                    let mend = "check by `http`, or by a connection";
+                    let message = "gRPC checks are made in clear text only";
+                    self.problem(part.value_place("grpc"), message, mend);
+                }
+                Some(ActiveCheck::Grpc(service.to_owned()))
+            }
+            (Some(_), Some(_)) => {
+                let mend = "leave `http` or `grpc` out";
+                self.problem(
+                    part.value_place("grpc"),
+                    "one kind of probe is enough",
+                    mend,
+                );
+                None
+            }
         }
     }
 
@@ -618,28 +667,36 @@ fn endpoints(view: View<'_>) -> Vec<Endpoint> {
     let Some(node) = view.node_of("endpoints") else {
         return Vec::new();
     };
-    let text = |node: &Node| match &node.value {
-        Value::Scalar(text) => Some(text.clone()),
-        _ => None,
-    };
-    let named: Vec<(String, Option<String>)> = match &node.value {
+    let named: Vec<(String, &Node)> = match &node.value {
         Value::Map(entries) => entries
             .iter()
-            .map(|entry| (entry.key.clone(), text(&entry.node)))
+            .map(|entry| (entry.key.clone(), &entry.node))
             .collect(),
         Value::List(items) if items.len() > 1 => items
             .iter()
             .enumerate()
-            .map(|(at, node)| (format!("{}", at + 1), text(node)))
+            .map(|(at, node)| (format!("{}", at + 1), node))
             .collect(),
-        Value::List(items) => items
-            .iter()
-            .map(|node| ("main".to_owned(), text(node)))
-            .collect(),
-        _ => vec![("main".to_owned(), text(node))],
+        Value::List(items) => items.iter().map(|node| ("main".to_owned(), node)).collect(),
+        _ => vec![("main".to_owned(), node)],
     };
-    let endpoint = |(name, url): (String, Option<String>)| request::endpoint(&name, &url?).ok();
-    named.into_iter().filter_map(endpoint).collect()
+    let named = named.into_iter();
+    named
+        .filter_map(|(name, node)| endpoint(&name, node))
+        .collect()
+}
+
+fn endpoint(name: &str, node: &Node) -> Option<Endpoint> {
+    if let Value::Scalar(url) = &node.value {
+        return request::endpoint(name, url).ok();
+    }
+    let view = View::new(node, &sections::ENDPOINT);
+    Some(Endpoint {
+        weight: view.count("weight").unwrap_or(1),
+        priority: u8::try_from(view.count("priority").unwrap_or(0)).unwrap_or(u8::MAX),
+        zone: view.text("zone").map(str::to_owned),
+        ..request::endpoint(name, view.text("url")?).ok()?
+    })
 }
 
 fn outcomes(view: View<'_>) -> Vec<StatusOutcome> {

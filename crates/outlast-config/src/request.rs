@@ -156,6 +156,9 @@ pub(crate) fn endpoint(name: &str, text: &str) -> Result<Endpoint, String> {
         host: host.to_owned(),
         port,
         prefix: prefix.trim_end_matches('/').to_owned(),
+        weight: 1,
+        priority: 0,
+        zone: None,
     })
 }
 

@@ -2,15 +2,19 @@
 
 mod canary;
 mod degrade;
+mod endpoint;
 mod gateway;
 mod health;
+mod redundancy;
 mod shed;
 mod upstream;
 
 pub(crate) use self::canary::CANARY;
 pub(crate) use self::degrade::{DEGRADE, FEATURE, MODE};
+pub(crate) use self::endpoint::ENDPOINT;
 pub(crate) use self::gateway::GATEWAY;
 pub(crate) use self::health::{CHECK, HEALTH};
+pub(crate) use self::redundancy::{ACTIVE_CHECK, BALANCE, EJECT};
 pub(crate) use self::shed::{SHED, THROTTLE};
 pub(crate) use self::upstream::{BACKOFF, BREAKER, UPSTREAM};
 use crate::shape::Default::{Is, Means, Required};

@@ -6,6 +6,7 @@
 //! loopback is refused at the start.
 
 mod canary;
+mod zones;
 
 use std::io;
 use std::net::SocketAddr;
@@ -101,6 +102,8 @@ fn routes(state: Arc<State>) -> Router {
         .route("/upstreams/{name}/breaker", post(force_breaker))
         .route("/routes/{name}/canary", post(canary::act))
         .route("/degrade", post(degrade))
+        .route("/zones/{name}/evacuate", post(zones::evacuate))
+        .route("/zones/{name}/return", post(zones::give_back))
         .route("/reload", post(reload))
         .route("/drain", post(drain))
         .layer(middleware::from_fn_with_state(

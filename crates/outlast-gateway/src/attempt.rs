@@ -217,7 +217,8 @@ async fn make_at(
 }
 
 /// A request that got no answer.
-struct Lost {
+#[derive(Debug)]
+pub(crate) struct Lost {
     error: hyper::Error,
     /// The request, if nothing of it was sent.
     returned: Option<Request<Copy>>,
@@ -231,14 +232,14 @@ impl Connection {
         }
     }
 
-    fn version(&self) -> Version {
+    pub(crate) fn version(&self) -> Version {
         match self {
             Connection::Http1 { .. } => Version::HTTP_11,
             Connection::Http2 { .. } => Version::HTTP_2,
         }
     }
 
-    async fn send(
+    pub(crate) async fn send(
         self,
         request: Request<Copy>,
         pool: &Rc<Pool>,

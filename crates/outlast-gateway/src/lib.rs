@@ -11,6 +11,7 @@
 mod admin;
 mod answer;
 mod attempt;
+mod check;
 mod connect;
 mod connection;
 mod degrade;
@@ -50,9 +51,9 @@ use tokio::sync::watch;
 
 pub use crate::rollout::status::{CanaryStatus, DecisionStatus, VersionStatus};
 pub use crate::status::{
-    BreakerStatus, BudgetStatus, BulkheadStatus, DegradeStatus, EndpointStatus, ErrorStatus,
-    Latency, ModeStatus, RouteStatus, ShedStatus, SignalsStatus, StaleStatus, Status, SwitchStatus,
-    UpstreamStatus,
+    BalanceStatus, BreakerStatus, BudgetStatus, BulkheadStatus, DegradeStatus, EndpointStatus,
+    ErrorStatus, Latency, ModeStatus, RouteStatus, ShedStatus, SignalsStatus, StaleStatus, Status,
+    SwitchStatus, UpstreamStatus,
 };
 use crate::table::{Changes, Table};
 use crate::worker::{Phase, Shared};

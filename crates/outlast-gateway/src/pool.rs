@@ -138,6 +138,11 @@ impl Pool {
         })
     }
 
+    /// Whether a new connection can be made. It is closed again.
+    pub(crate) async fn reaches(&self) -> bool {
+        self.dial.connect().await.is_ok()
+    }
+
     /// Takes a connection back whose answer has been read.
     pub(crate) fn give_back(&self, sender: http1::SendRequest<Copy>, born: Time) {
         let now = Clock::Coarse.now();

@@ -118,6 +118,21 @@ fn of_endpoints(page: &mut Page, table: &Table) {
             page.sample("outlast_attempts_total", &labels, count);
         }
     });
+    let help = "what an endpoint carries in comparison with the others; 0 if it gets nothing";
+    page.family("outlast_endpoint_weight", "gauge", help);
+    each_endpoint(table, |labels, at, upstream| {
+        if let Some(balance) = &upstream.policies.stats().endpoints[at].balance {
+            page.sample("outlast_endpoint_weight", labels, balance.weight);
+        }
+    });
+    let help = "1 for an endpoint that is evacuated, ejected or failed its checks";
+    page.family("outlast_endpoint_unusable", "gauge", help);
+    each_endpoint(table, |labels, at, upstream| {
+        if let Some(balance) = &upstream.policies.stats().endpoints[at].balance {
+            let unusable = u32::from(balance.unusable.is_some());
+            page.sample("outlast_endpoint_unusable", labels, unusable);
+        }
+    });
     page.family(
         "outlast_breaker_open",
         "gauge",

@@ -372,9 +372,13 @@ async fn ask(exchange: &Exchange, prepared: &Prepared, at: usize) -> Opened<Head
         .repeatable(template.repeatable)
         .tier(prepared.tier)
         .classify(move |result: &Result<Head, Failure>| attempt::judge(upstream, dialect, result));
+    match key(exchange, prepared, &upstream.affinity) {
+        Key::All | Key::Header(None) => {}
+        key => caller = caller.affinity(key),
+    }
     let key = upstream
         .limits_rate
-        .then(|| rate_key(exchange, prepared, upstream));
+        .then(|| key(exchange, prepared, &upstream.rate_key));
     if let Some(key) = &key {
         caller = caller.rate_key(key);
     }
@@ -394,21 +398,21 @@ async fn ask(exchange: &Exchange, prepared: &Prepared, at: usize) -> Opened<Head
     opened
 }
 
-/// What a rate limit counts a request by.
+/// What a request is told apart by.
 #[derive(Hash)]
-enum LimitKey {
+enum Key {
     All,
     Client(IpAddr),
     Header(Option<HeaderValue>),
 }
 
-fn rate_key(exchange: &Exchange, prepared: &Prepared, upstream: &Upstream) -> LimitKey {
+fn key(exchange: &Exchange, prepared: &Prepared, counts: &Counts) -> Key {
     let headers = prepared.template.headers.borrow();
     let trusted = &exchange.local().table.gateway.trusted_proxies;
-    match &upstream.rate_key {
-        Counts::Together => LimitKey::All,
-        Counts::ByClient => LimitKey::Client(exchange.client().origin.client(&headers, trusted)),
-        Counts::ByHeader(name) => LimitKey::Header(headers.get(name).cloned()),
+    match counts {
+        Counts::Together => Key::All,
+        Counts::ByClient => Key::Client(exchange.client().origin.client(&headers, trusted)),
+        Counts::ByHeader(name) => Key::Header(headers.get(name).cloned()),
     }
 }
 

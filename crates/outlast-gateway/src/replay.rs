@@ -101,6 +101,11 @@ impl Source {
         }))))
     }
 
+    /// No body.
+    pub(crate) const fn empty() -> Source {
+        Source(None)
+    }
+
     /// How much of it may be kept, and how much there may be, before any of it is read.
     pub(crate) fn bound(&self, bounds: Bounds) {
         if let Some(state) = &self.0 {

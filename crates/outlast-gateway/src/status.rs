@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
+use outlast::balance::Unusable;
+use outlast::check;
 use outlast::reject::Reason;
 use outlast::tier::Tier;
 use outlast::time::Time;
@@ -98,6 +100,8 @@ pub struct EndpointStatus {
     pub name: String,
     /// Its URL.
     pub url: String,
+    /// Its share of the attempts, if there is a choice.
+    pub balance: Option<BalanceStatus>,
     /// Its breaker, if breakers are on.
     pub breaker: Option<BreakerStatus>,
     /// Attempts that succeeded.
@@ -131,6 +135,25 @@ pub struct BreakerStatus {
     pub trips: u64,
     /// While it is open: how long until the first trial.
     pub retry_ms: Option<f64>,
+}
+
+/// Whether an endpoint gets attempts, and how many in comparison with the others.
+#[derive(Clone, Debug, Serialize)]
+pub struct BalanceStatus {
+    /// Its zone.
+    pub zone: Option<String>,
+    /// Its priority; those of larger ones are used when the smaller are not enough.
+    pub priority: u8,
+    /// Why it is not usable, if so: `evacuated`, `check` or `ejected`.
+    pub unusable: Option<&'static str>,
+    /// While it is ejected: for how long.
+    pub ejected_ms: Option<f64>,
+    /// What its checks say, if there are any: `unknown`, `up` or `down`.
+    pub check: Option<&'static str>,
+    /// What it carries now in comparison with the others; zero if it gets nothing.
+    pub weight: f64,
+    /// Its attempts that run.
+    pub in_flight: u32,
 }
 
 /// How a shedder is doing.
@@ -337,6 +360,23 @@ fn of_endpoint(endpoint: &Endpoint, stats: &EndpointStats, now: Time) -> Endpoin
         permanent: stats.permanent,
         overloads: stats.overloads,
         ignored: stats.ignored,
+        balance: stats.balance.as_ref().map(|balance| BalanceStatus {
+            zone: balance.zone.clone(),
+            priority: balance.priority,
+            unusable: balance.unusable.map(|why| match why {
+                Unusable::Evacuated => "evacuated",
+                Unusable::Check => "check",
+                Unusable::Ejected(_) => "ejected",
+            }),
+            ejected_ms: balance.ejected_until.map(|until| millis(until.since(now))),
+            check: balance.check.map(|state| match state {
+                check::State::Unknown => "unknown",
+                check::State::Up => "up",
+                check::State::Down => "down",
+            }),
+            weight: balance.weight,
+            in_flight: balance.in_flight,
+        }),
         paused_ms: stats.paused_until.map(|until| millis(until.since(now))),
         latency: latency(&endpoint.metrics.heads()),
         connections,

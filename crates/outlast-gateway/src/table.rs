@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::uri::Scheme;
 use http::{HeaderName, StatusCode};
 use outlast::canary::Side;
-use outlast_config::plan::{self, Plan, RateKey};
+use outlast_config::plan::{self, Affinity, Plan, RateKey};
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
 
@@ -87,12 +87,14 @@ pub(crate) struct Upstream {
     /// Whether there is a rate limit, and what it counts by.
     pub(crate) limits_rate: bool,
     pub(crate) rate_key: Counts,
+    /// What keeps a request at one endpoint.
+    pub(crate) affinity: Counts,
     pub(crate) stale: Option<Arc<Stale>>,
     pub(crate) fixed: Option<Fixed>,
     pub(crate) errors: Errors,
 }
 
-/// What a rate limit counts by.
+/// What tells requests apart, for a rate limit or for a hash.
 #[derive(Debug)]
 pub(crate) enum Counts {
     Together,
@@ -116,6 +118,16 @@ impl Endpoint {
             host, port, prefix, ..
         } = &self.plan;
         format!("{}://{host}:{port}{prefix}", self.scheme())
+    }
+
+    /// Its host and port.
+    pub(crate) fn authority(&self) -> String {
+        format!("{}:{}", self.plan.host, self.plan.port)
+    }
+
+    /// Its URL without a path.
+    pub(crate) fn origin(&self) -> String {
+        format!("{}://{}", self.scheme(), self.authority())
     }
 
     /// What it is spoken to by.
@@ -379,6 +391,11 @@ impl Upstream {
                 RateKey::Shared => Counts::Together,
                 RateKey::Client => Counts::ByClient,
                 RateKey::Header(name) => Counts::ByHeader(header_name(name)?),
+            },
+            affinity: match &plan.affinity {
+                Affinity::None => Counts::Together,
+                Affinity::Client => Counts::ByClient,
+                Affinity::Header(name) => Counts::ByHeader(header_name(name)?),
             },
             stale: plan.fallback.stale.clone().map(Stale::new).map(Arc::new),
             fixed: plan.fallback.fixed.as_ref().map(Fixed::new).transpose()?,

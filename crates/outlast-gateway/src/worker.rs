@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::LocalSet;
 
+use crate::check::Checking;
 use crate::connection;
 use crate::health::Vitals;
 use crate::pool::Pool;
@@ -79,6 +80,7 @@ pub(crate) struct LocalUpstream {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) pools: Vec<Rc<Pool>>,
     pub(crate) names: Vec<Rc<str>>,
+    _checking: Option<Checking>,
 }
 
 /// A connection that the sweep looks after.
@@ -115,11 +117,13 @@ pub(crate) fn run(
         .enable_all()
         .build()?;
     let table = Arc::clone(&tables.borrow_and_update());
+    let tasks = LocalSet::new();
+    let inside = tasks.enter();
     let worker = Rc::new(Worker {
         index,
         shared,
         tick: Arc::new(AtomicU32::new(1)),
-        local: RefCell::new(Rc::new(Local::new(table, None))),
+        local: RefCell::new(Rc::new(Local::new(table, None, index))),
         phase: Cell::new(Phase::Serving),
         connections: RefCell::default(),
         next_connection: Cell::new(0),
@@ -128,7 +132,7 @@ pub(crate) fn run(
         lines: Cell::new(0),
         pooled: Cell::new(0),
     });
-    let tasks = LocalSet::new();
+    drop(inside);
     tasks.block_on(&runtime, worker.work(tables, phases));
     Ok(())
 }
@@ -151,7 +155,7 @@ impl Worker {
                         return;
                     }
                     let table = Arc::clone(&tables.borrow_and_update());
-                    let local = Rc::new(Local::new(table, Some(&self.local())));
+                    let local = Rc::new(Local::new(table, Some(&self.local()), self.index));
                     *self.local.borrow_mut() = local;
                     self.accept_from(&mut accepting);
                     self.watch_by(&mut watched);
@@ -364,14 +368,14 @@ impl Drop for Place {
 }
 
 impl Local {
-    fn new(table: Arc<Table>, before: Option<&Local>) -> Local {
+    fn new(table: Arc<Table>, before: Option<&Local>, worker: usize) -> Local {
         let upstream = |upstream: &Arc<Upstream>| {
             let kept = before.and_then(|before| {
                 let mut all = before.upstreams.iter();
                 all.find(|former| Arc::ptr_eq(&former.upstream, upstream))
             });
             kept.cloned()
-                .unwrap_or_else(|| Rc::new(LocalUpstream::new(Arc::clone(upstream))))
+                .unwrap_or_else(|| Rc::new(LocalUpstream::new(Arc::clone(upstream), worker)))
         };
         Local {
             upstreams: table
@@ -385,17 +389,18 @@ impl Local {
 }
 
 impl LocalUpstream {
-    fn new(upstream: Arc<Upstream>) -> LocalUpstream {
+    fn new(upstream: Arc<Upstream>, worker: usize) -> LocalUpstream {
         let plan = &upstream.plan;
         let pool = |dial: &crate::connect::Dial| {
             Rc::new(Pool::new(dial.clone(), plan.protocol, plan.pool.clone()))
         };
+        let dials = upstream.endpoints.iter().map(|endpoint| &endpoint.dial);
+        let pools: Vec<_> = dials.map(pool).collect();
+        // One worker asks for all.
+        let checking = (worker == 0).then(|| Checking::start(&upstream, &pools));
         LocalUpstream {
-            pools: upstream
-                .endpoints
-                .iter()
-                .map(|endpoint| pool(&endpoint.dial))
-                .collect(),
+            _checking: checking.flatten(),
+            pools,
             names: upstream
                 .endpoints
                 .iter()

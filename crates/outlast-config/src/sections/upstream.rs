@@ -1,6 +1,8 @@
 //! The keys of an upstream.
 
+use super::endpoint::ENDPOINT;
 use super::key;
+use super::redundancy::{ACTIVE_CHECK, BALANCE, EJECT};
 use super::shed::{SHED, THROTTLE};
 use crate::shape::Default::{Is, Means, Required};
 use crate::shape::{Kind, Section};
@@ -11,7 +13,11 @@ pub(crate) static UPSTREAM: Section = Section {
     keys: &[
         key(
             "endpoints",
-            Kind::AnyOf(&[Kind::Url, Kind::List(&Kind::Url), Kind::Names(&Kind::Url)]),
+            Kind::AnyOf(&[
+                Kind::Url,
+                Kind::List(&Kind::Url),
+                Kind::Names(&Kind::AnyOf(&[Kind::Url, Kind::Part(&ENDPOINT)])),
+            ]),
             Required,
             "its URL, or several, or names with URLs",
         ),
@@ -20,6 +26,33 @@ pub(crate) static UPSTREAM: Section = Section {
             Kind::Duration,
             Means("that of the route"),
             "when calls to it end at the latest",
+        ),
+        key(
+            "balance",
+            Kind::AnyOf(&[
+                Kind::Choice(&[
+                    "peak_ewma",
+                    "least_requests",
+                    "round_robin",
+                    "weighted",
+                    "hash",
+                ]),
+                Kind::Part(&BALANCE),
+            ]),
+            Means("the quicker and idler of two, unless there is `failover`"),
+            "which endpoint gets an attempt",
+        ),
+        key(
+            "check",
+            Kind::AnyOf(&[Kind::Choice(&["on"]), Kind::Part(&ACTIVE_CHECK)]),
+            Means("none"),
+            "whether endpoints are asked how they are; `on`: whether they take a connection",
+        ),
+        key(
+            "eject",
+            Kind::AnyOf(&[Kind::Choice(&["on"]), Kind::Part(&EJECT)]),
+            Means("nobody is"),
+            "whether an endpoint that does worse than the others gets no attempts for a while",
         ),
         key(
             "throttle",

@@ -18,5 +18,6 @@ mod lifecycle;
 mod limits;
 mod outages;
 mod overload;
+mod redundancy;
 mod repeats;
 mod support;
