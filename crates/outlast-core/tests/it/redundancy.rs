@@ -365,7 +365,7 @@ fn an_open_answer_is_load_until_it_is_closed_and_teaches_its_time_once() {
     let view = |now| upstream.stats(now).endpoints[0].balance.clone().unwrap();
     let mut now = Time::ZERO;
     let mut open = Vec::new();
-    for seed in 0.. {
+    for seed in 0..5_000 {
         let mut call = Call::new(&upstream, Request::new(seed), now);
         let Step::Attempt(attempt) = call.step(now) else {
             panic!("an attempt");
@@ -381,6 +381,7 @@ fn an_open_answer_is_load_until_it_is_closed_and_teaches_its_time_once() {
             break;
         }
     }
+    assert_eq!(open.len(), 3, "an endpoint that is known to answer is used");
     assert_eq!(view(now).in_flight, 3);
     let latency = view(now).latency.unwrap();
     assert!(latency > 9 * MS && latency < 11 * MS, "{latency:?}");
