@@ -88,7 +88,11 @@ fn loom() -> Result<(), String> {
             "--release",
             "loom_tests",
         ],
-        &[("RUSTFLAGS", "--cfg loom"), ("CARGO_TARGET_DIR", target)],
+        &[
+            ("RUSTFLAGS", "--cfg loom"),
+            ("CARGO_TARGET_DIR", target),
+            UNLINKED,
+        ],
     )
 }
 
@@ -104,8 +108,12 @@ fn examples() -> Result<(), String> {
             example,
         ])?;
     }
-    cargo(&["run", "--release", "-p", "outlast-bench", "--", "--quick"])
+    let quick = ["run", "--release", "-p", "outlast-bench", "--", "--quick"];
+    cargo_with(&quick, &[UNLINKED])
 }
+
+/// What is only tried and not measured need not be optimised across crates, which takes minutes.
+const UNLINKED: (&str, &str) = ("CARGO_PROFILE_RELEASE_LTO", "off");
 
 /// Licences, sources and bans, if cargo-deny is there; CI installs it.
 fn dependencies() -> Result<(), String> {
