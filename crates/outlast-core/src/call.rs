@@ -160,6 +160,8 @@ pub struct Call<U: Deref<Target = Upstream>> {
     cursor: usize,
     /// Where this round has been, where there is a choice.
     tried: Tried,
+    /// The only endpoint that further attempts may go to.
+    only: Option<usize>,
     waits: u32,
     last_wait: Duration,
     /// Whether an attempt may have sent something.
@@ -231,6 +233,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             hedge_at: Time::MAX,
             cursor: 0,
             tried: Tried::default(),
+            only: None,
             waits: 0,
             last_wait: Duration::ZERO,
             sent: false,
@@ -355,6 +358,16 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     /// The call can no longer be repeated: what it sends is not there any more.
     pub fn forbid_repeat(&mut self) {
         self.request.repeatable = false;
+    }
+
+    /// From now on attempts go to this endpoint alone; `None`: to any again. For work that two
+    /// providers must not both do: a driver binds the call before it sends something to an
+    /// endpoint, and frees it when that endpoint has definitely refused. A failure in between,
+    /// be it a timeout, leads to no failover, but to a retry there, or to the end of the call.
+    /// If that endpoint has left, there is no further attempt. Default: any.
+    #[inline]
+    pub fn stay(&mut self, endpoint: Option<usize>) {
+        self.only = endpoint;
     }
 
     /// Reports that an attempt ended without a result to return: an injected error, a panic. It

@@ -86,6 +86,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         move |at| {
             let endpoint = &members.endpoints[at];
             let is_spared = match spare {
+                _ if self.only.is_some() => !self.may_go_to(endpoint),
                 Spare::Places => {
                     self.tried.contains(endpoint.number) || places.contains(members.places[at])
                 }
@@ -97,6 +98,11 @@ impl<U: Deref<Target = Upstream>> Call<U> {
                 || (spare != Spare::Nobody && endpoint.paused_until() > self.now)
                 || (enforced && !endpoint.is_willing(self.now))
         }
+    }
+
+    /// Whether a call that stays at one endpoint stays at this one.
+    pub(super) fn may_go_to(&self, endpoint: &Endpoint) -> bool {
+        self.only.is_none_or(|only| only == endpoint.number)
     }
 
     fn runs_at(&self, endpoint: &Endpoint) -> bool {
@@ -111,7 +117,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         let mut reason = Reason::Unhealthy;
         let enforced = self.upstream.config.breaker_is_enforced();
         for (at, endpoint) in members.endpoints.iter().enumerate() {
-            if balance.offers(at) {
+            if balance.offers(at) && self.may_go_to(endpoint) {
                 reason = Reason::Open;
                 let pause = endpoint.paused_until().since(self.now);
                 let breaker = endpoint.breaker.as_ref().filter(|_| enforced);
@@ -171,13 +177,12 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     }
 
     /// The endpoints in the order in which this call tries them, from where it stands. A failover
-    /// does not come back to those it has left.
+    /// does not come back to those it has left; a call that stays knows one.
     fn offsets(&self, kind: Kind, endpoints: usize) -> impl Iterator<Item = usize> + use<U> {
-        let cursor = self.cursor;
-        let steps = if kind == Kind::Failover {
-            endpoints - cursor
-        } else {
-            endpoints
+        let (cursor, steps) = match self.only {
+            Some(only) => (only, usize::from(only < endpoints)),
+            None if kind == Kind::Failover => (self.cursor, endpoints - self.cursor),
+            None => (self.cursor, endpoints),
         };
         (0..steps).map(move |step| {
             let offset = cursor + step;

@@ -102,6 +102,9 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     /// an attempt.
     fn next_in_order(&self) -> Option<usize> {
         let failover = self.upstream.config.failover?;
+        if self.only.is_some() {
+            return None;
+        }
         let endpoints = self.upstream.roster.in_order();
         let willing = |&offset: &usize| {
             let endpoint = &endpoints[offset];
@@ -144,7 +147,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     }
 
     /// How long until an endpoint that its breaker would let through may have extra attempts again;
-    /// zero if one may now, or if there is none.
+    /// zero if one may now, or if there is none. A call that stays asks the one it stays at.
     fn shortest_pause(&self) -> Duration {
         let held = self.upstream.roster.hold();
         let members = self.upstream.roster.members(&held);
@@ -152,7 +155,7 @@ impl<U: Deref<Target = Upstream>> Call<U> {
         for (at, endpoint) in members.endpoints.iter().enumerate() {
             let balance = members.balance.as_ref();
             let offered = balance.is_none_or(|balance| balance.offers(at));
-            if offered && endpoint.is_willing(self.now) {
+            if offered && self.may_go_to(endpoint) && endpoint.is_willing(self.now) {
                 let pause = endpoint.paused_until().since(self.now);
                 if pause.is_zero() {
                     return pause;

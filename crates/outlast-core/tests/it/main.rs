@@ -17,5 +17,6 @@ mod overload;
 mod peers;
 mod queues;
 mod redundancy;
+mod staying;
 mod vectors;
 mod world;
