@@ -59,6 +59,8 @@ pub(crate) struct Options {
     /// Once set, the call may not be repeated.
     #[cfg(feature = "tokio")]
     pub(crate) spent: Option<Arc<AtomicBool>>,
+    #[cfg(feature = "tokio")]
+    pub(crate) binding: Option<crate::Binding>,
 }
 
 impl Default for Options {
@@ -73,6 +75,8 @@ impl Default for Options {
             idempotency_key: None,
             #[cfg(feature = "tokio")]
             spent: None,
+            #[cfg(feature = "tokio")]
+            binding: None,
         }
     }
 }
@@ -150,6 +154,15 @@ impl<'a, C> Caller<'a, C> {
     #[cfg(feature = "tokio")]
     pub fn repeatable_until(mut self, spent: Arc<AtomicBool>) -> Caller<'a, C> {
         self.options.spent = Some(spent);
+        self
+    }
+
+    /// Attempts go where `binding` says, whenever it says so: for work that two providers must not
+    /// both do. Its owner binds it before an attempt sends anything, and releases it when that
+    /// endpoint has definitely refused. Default: to any endpoint.
+    #[cfg(feature = "tokio")]
+    pub fn bound_by(mut self, binding: crate::Binding) -> Caller<'a, C> {
+        self.options.binding = Some(binding);
         self
     }
 

@@ -37,6 +37,8 @@ mod affinity;
 mod attempt;
 #[cfg(feature = "axum")]
 pub mod axum;
+#[cfg(feature = "tokio")]
+mod binding;
 mod blocking;
 pub mod breaker;
 pub mod bulkhead;
@@ -83,6 +85,8 @@ pub use self::bulkhead::Bulkhead;
 #[cfg(feature = "health")]
 pub use self::health::Health;
 pub use attempt::Attempt;
+#[cfg(feature = "tokio")]
+pub use binding::Binding;
 pub use caller::Caller;
 #[cfg(feature = "tokio")]
 pub use calling::Calling;

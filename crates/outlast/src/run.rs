@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::Clock;
 use crate::attempt::{KeySource, Raw};
+use crate::binding::Binding;
 use crate::caller::Options;
 use crate::classify::Classify;
 use crate::clock::instant_of;
@@ -98,6 +99,7 @@ enum Progress<U: Deref<Target = outlast_core::upstream::Upstream>> {
         key: KeySource,
         /// Once set, the call may not be repeated.
         spent: Option<Arc<AtomicBool>>,
+        binding: Option<Binding>,
     },
     Over,
 }
@@ -174,9 +176,12 @@ where
         }
         for _ in 0..STEPS_PER_POLL {
             let this = self.as_mut().project();
-            let Progress::Runs { call, .. } = this.progress else {
+            let Progress::Runs { call, binding, .. } = this.progress else {
                 panic!("a call was polled after it had ended");
             };
+            if let Some(binding) = binding {
+                call.stay(binding.endpoint());
+            }
             match &call.step(now) {
                 Step::Attempt(attempt) => {
                     now = self.as_mut().launch(attempt, now, &mut latest, cx);
@@ -238,6 +243,7 @@ where
             call: Call::new(upstream, request, now),
             key,
             spent: options.spent.take(),
+            binding: options.binding.take(),
         };
         true
     }
@@ -394,17 +400,21 @@ where
                 *this.running = None;
                 let now = this.clock.now();
                 // Another may have ended the call in this very poll.
-                if let Progress::Runs { call, spent, .. } = this.progress
-                    && report(
-                        call,
-                        spent.as_deref(),
-                        id,
-                        outcome,
-                        *this.opens,
-                        this.opened,
-                        now,
-                    )
-                {
+                let Progress::Runs {
+                    call,
+                    spent,
+                    binding,
+                    ..
+                } = this.progress
+                else {
+                    return now;
+                };
+                if let Some(binding) = binding {
+                    call.stay(binding.endpoint());
+                }
+                let spent = spent.as_deref();
+                let counts = report(call, spent, id, outcome, *this.opens, this.opened, now);
+                if counts {
                     *latest = Some(Latest {
                         id,
                         outcome,
