@@ -1,6 +1,7 @@
 //! The policies that hold, in the order in which a call meets them.
 
 mod canary;
+mod endpoint;
 
 use std::error::Error;
 use std::fmt;
@@ -88,6 +89,7 @@ const ORDER: [(&str, &[&str]); 3] = [
             "balance",
             "check",
             "eject",
+            "exclusive",
             "breaker",
             "bulkhead",
             "timeout",
@@ -185,6 +187,10 @@ pub(crate) fn setting(page: &mut String, given: Option<&Node>, key: &Key, depth:
             (Value::Map(_) | Value::Empty, Some(section)) => {
                 line(page, depth, format_args!("{name}"));
                 settings(page, Some(node), section, depth + 1);
+            }
+            (Value::Map(entries), None) if endpoint::have_settings(entries, key) => {
+                line(page, depth, format_args!("{name}"));
+                endpoint::explain(page, entries, depth + 1);
             }
             _ => line(page, depth, format_args!("{name}: {}", shown(node))),
         },

@@ -340,6 +340,8 @@ pub struct Upstream {
     pub idempotency_key: String,
     /// Statuses that mean something else than usual.
     pub outcomes: Vec<StatusOutcome>,
+    /// Whether an idempotency key stays with the endpoint that may have served it. Default: no.
+    pub exclusive: Option<Exclusive>,
     /// What answers instead, in this order.
     pub fallback: Fallback,
     /// What `balance: hash` keeps at one endpoint.
@@ -372,6 +374,60 @@ pub struct Endpoint {
     pub priority: u8,
     /// Where it is. Default: nowhere in particular.
     pub zone: Option<String>,
+    /// How it is spoken to, where that differs from the others.
+    pub dialect: Dialect,
+}
+
+/// How one endpoint is spoken to, and what its answers mean. Default: as the client speaks, and as
+/// usual.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dialect {
+    /// What becomes of the path.
+    pub rewrite: Option<Rewrite>,
+    /// Header fields that its requests get, lower-case names.
+    pub set: Vec<(String, Setting)>,
+    /// Header fields that its requests lose, lower-case names.
+    pub remove: Vec<String>,
+    /// What its statuses mean; before [`Upstream::outcomes`].
+    pub outcomes: Vec<StatusOutcome>,
+    /// Which status the client sees instead.
+    pub statuses: Vec<StatusChange>,
+}
+
+/// What becomes of a path on its way to an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// This replaces all of it; the query stays.
+    Whole(String),
+    /// One start of it is replaced by another.
+    Start {
+        /// By whole segments.
+        from: String,
+        /// What stands there instead.
+        to: String,
+    },
+}
+
+/// A status that clients see as another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusChange {
+    /// The first status it holds for.
+    pub from: u16,
+    /// The last one.
+    pub to: u16,
+    /// What the client sees.
+    pub seen: u16,
+}
+
+/// What is remembered of keys that only one endpoint may serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exclusive {
+    /// The file that remembers them beyond the process. Default: none.
+    pub journal: Option<PathBuf>,
+    /// For how long after the last attempt. Default 24 h.
+    pub keep: Duration,
+    /// How many. Default 100,000.
+    pub keys: usize,
 }
 
 /// What keeps requests at one endpoint.

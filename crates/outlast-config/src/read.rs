@@ -2,6 +2,7 @@
 //! refer to each other, orders that must be complete, addresses that clash.
 
 mod canary;
+mod endpoint;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -48,6 +49,7 @@ pub(crate) fn plan(root: &Node, folder: &Path, problems: &mut Vec<Problem>) -> P
         .map(|entry| reader.upstream(entry))
         .collect();
     reader.refuse_cycles(&upstreams, file.names("upstreams"));
+    reader.refuse_second_providers(&upstreams, file);
     let health = crate::health::health(file.part("health", &sections::HEALTH), folder, problems);
     let mut plan = Plan {
         gateway,
@@ -202,7 +204,7 @@ impl Reader<'_, '_> {
                 let place = view.node.map_or(Place::START, |node| node.place);
                 self.problem(
                     place,
-                    "a token is kept in one place",
+                    "a secret is kept in one place",
                     "give either `file` or `env`",
                 );
                 None
@@ -319,12 +321,7 @@ impl Reader<'_, '_> {
     }
 
     fn check_rewrite(&mut self, view: View<'_>, rewrite: &str) {
-        let fine = rewrite.starts_with('/')
-            && !rewrite.contains("//")
-            && rewrite
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && byte != b'?' && byte != b'#');
-        if !fine {
+        if !is_start_of_path(rewrite) {
             let message = format!("`{rewrite}` is no start of a path");
             self.problem(
                 view.value_place("rewrite"),
@@ -389,7 +386,8 @@ impl Reader<'_, '_> {
 
     fn upstream(&mut self, entry: &Entry) -> Upstream {
         let view = View::new(&entry.node, &sections::UPSTREAM);
-        let endpoints = self.in_order(view, endpoints(view));
+        let endpoints = self.endpoints(view);
+        let endpoints = self.in_order(view, endpoints);
         let complete = endpoints.len() == given_endpoints(view);
         for key in ["deadline", "timeout", "connect_timeout"] {
             self.refuse_zero(view, key);
@@ -398,7 +396,8 @@ impl Reader<'_, '_> {
         let idempotency_key = view.text("idempotency_key").unwrap_or_default();
         self.check_header(view, "idempotency_key", idempotency_key);
         let tls = self.client_tls(view);
-        let source = format!("{} {}", entry.node.canonical(), contents(&tls));
+        let kept = endpoint::contents(&endpoints);
+        let source = format!("{} {} {kept}", entry.node.canonical(), contents(&tls));
         Upstream {
             name: entry.key.clone(),
             policies: policies(&entry.key, &endpoints, view, complete, self.problems),
@@ -417,6 +416,7 @@ impl Reader<'_, '_> {
             replay_bytes: view.size("replay").unwrap_or_default(),
             idempotency_key: idempotency_key.to_ascii_lowercase(),
             outcomes: outcomes(view),
+            exclusive: self.exclusive(view),
             fallback: self.fallback(view),
             affinity: self.affinity(view),
             check: self.check(view, &endpoints),
@@ -654,6 +654,11 @@ pub(crate) fn fixed(view: View<'_>, problems: &mut Vec<Problem>) -> Answer {
     }
 }
 
+fn is_start_of_path(text: &str) -> bool {
+    let fine = |byte: u8| byte.is_ascii_graphic() && byte != b'?' && byte != b'#';
+    text.starts_with('/') && !text.contains("//") && text.bytes().all(fine)
+}
+
 fn given_endpoints(view: View<'_>) -> usize {
     match view.node_of("endpoints").map(|node| &node.value) {
         Some(Value::Map(entries)) => entries.len(),
@@ -661,42 +666,6 @@ fn given_endpoints(view: View<'_>) -> usize {
         Some(Value::Scalar(_)) => 1,
         Some(Value::Empty) | None => 0,
     }
-}
-
-fn endpoints(view: View<'_>) -> Vec<Endpoint> {
-    let Some(node) = view.node_of("endpoints") else {
-        return Vec::new();
-    };
-    let named: Vec<(String, &Node)> = match &node.value {
-        Value::Map(entries) => entries
-            .iter()
-            .map(|entry| (entry.key.clone(), &entry.node))
-            .collect(),
-        Value::List(items) if items.len() > 1 => items
-            .iter()
-            .enumerate()
-            .map(|(at, node)| (format!("{}", at + 1), node))
-            .collect(),
-        Value::List(items) => items.iter().map(|node| ("main".to_owned(), node)).collect(),
-        _ => vec![("main".to_owned(), node)],
-    };
-    let named = named.into_iter();
-    named
-        .filter_map(|(name, node)| endpoint(&name, node))
-        .collect()
-}
-
-fn endpoint(name: &str, node: &Node) -> Option<Endpoint> {
-    if let Value::Scalar(url) = &node.value {
-        return request::endpoint(name, url).ok();
-    }
-    let view = View::new(node, &sections::ENDPOINT);
-    Some(Endpoint {
-        weight: view.count("weight").unwrap_or(1),
-        priority: u8::try_from(view.count("priority").unwrap_or(0)).unwrap_or(u8::MAX),
-        zone: view.text("zone").map(str::to_owned),
-        ..request::endpoint(name, view.text("url")?).ok()?
-    })
 }
 
 fn outcomes(view: View<'_>) -> Vec<StatusOutcome> {
@@ -727,16 +696,13 @@ fn contents(tls: &ClientTls) -> String {
         .identity
         .iter()
         .flat_map(|(certificate, key)| [certificate, key]);
-    let hash = |path: &PathBuf| {
-        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-        let hasher = BuildHasherDefault::<DefaultHasher>::default();
-        std::fs::read(path).map_or(0, |bytes| hasher.hash_one(bytes))
-    };
-    let hashes: Vec<_> = tls
-        .roots
-        .iter()
-        .chain(identity)
-        .map(|path| format!("{:016x}", hash(path)))
-        .collect();
+    let hashes: Vec<_> = tls.roots.iter().chain(identity).map(hash_of).collect();
     hashes.join(" ")
+}
+
+fn hash_of(path: &PathBuf) -> String {
+    use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+    let hasher = BuildHasherDefault::<DefaultHasher>::default();
+    let hash = std::fs::read(path).map_or(0, |bytes| hasher.hash_one(bytes));
+    format!("{hash:016x}")
 }

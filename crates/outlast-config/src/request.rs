@@ -1,6 +1,6 @@
 //! Texts that describe requests and addresses: patterns, networks, URLs of endpoints.
 
-use crate::plan::{Endpoint, Host, Match, Network, Path, Segment};
+use crate::plan::{Dialect, Endpoint, Host, Match, Network, Path, Segment};
 
 /// `METHOD[,METHOD] [host]/path`, or a path alone.
 pub(crate) fn pattern(text: &str) -> Result<Match, String> {
@@ -159,6 +159,7 @@ pub(crate) fn endpoint(name: &str, text: &str) -> Result<Endpoint, String> {
         weight: 1,
         priority: 0,
         zone: None,
+        dialect: Dialect::default(),
     })
 }
 

@@ -11,8 +11,8 @@ mod upstream;
 
 pub(crate) use self::canary::CANARY;
 pub(crate) use self::degrade::{DEGRADE, FEATURE, MODE};
-pub(crate) use self::endpoint::ENDPOINT;
-pub(crate) use self::gateway::GATEWAY;
+pub(crate) use self::endpoint::{ENDPOINT, EXCLUSIVE};
+pub(crate) use self::gateway::{GATEWAY, SECRET};
 pub(crate) use self::health::{CHECK, HEALTH};
 pub(crate) use self::redundancy::{ACTIVE_CHECK, BALANCE, EJECT};
 pub(crate) use self::shed::{SHED, THROTTLE};

@@ -1,6 +1,7 @@
 //! What can work, but is likely not meant.
 
 mod canary;
+mod exclusive;
 
 use std::time::Duration;
 
@@ -190,6 +191,10 @@ fn of_upstream(upstreams: &[Entry], at: usize, plan: &Plan, found: &mut Vec<Prob
             "allow as many attempts as there are endpoints",
         );
     }
+    exclusive::of_upstream(view, &plan.upstreams[at], found);
+    let mut warn = |key: &str, message: String, mend: &str| {
+        found.push(Problem::new(view.place_of(key), message, mend));
+    };
     let next = plan.upstreams[at]
         .fallback
         .upstream

@@ -122,7 +122,7 @@ static ADMIN: Section = Section {
     ],
 };
 
-pub(super) static SECRET: Section = Section {
+pub(crate) static SECRET: Section = Section {
     name: "token",
     doc: "Where a secret is kept: one of both.",
     keys: &[

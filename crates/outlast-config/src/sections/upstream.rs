@@ -1,6 +1,6 @@
 //! The keys of an upstream.
 
-use super::endpoint::ENDPOINT;
+use super::endpoint::{ENDPOINT, EXCLUSIVE};
 use super::key;
 use super::redundancy::{ACTIVE_CHECK, BALANCE, EJECT};
 use super::shed::{SHED, THROTTLE};
@@ -19,7 +19,13 @@ pub(crate) static UPSTREAM: Section = Section {
                 Kind::Names(&Kind::AnyOf(&[Kind::Url, Kind::Part(&ENDPOINT)])),
             ]),
             Required,
-            "its URL, or several, or names with URLs",
+            "its URL, or several, or names with URLs or with more about each",
+        ),
+        key(
+            "exclusive",
+            Kind::AnyOf(&[Kind::Truth, Kind::Part(&EXCLUSIVE)]),
+            Is("false"),
+            "whether an idempotency key stays with the endpoint that may have served it",
         ),
         key(
             "deadline",
@@ -128,13 +134,7 @@ pub(crate) static UPSTREAM: Section = Section {
         ),
         key(
             "outcomes",
-            Kind::Statuses(&Kind::Choice(&[
-                "success",
-                "transient",
-                "permanent",
-                "overload",
-                "ignored",
-            ])),
+            Kind::Statuses(&OUTCOME),
             Means("as usual"),
             "what statuses mean",
         ),
@@ -188,6 +188,10 @@ pub(crate) static UPSTREAM: Section = Section {
         ),
     ],
 };
+
+/// What a status can mean.
+pub(super) static OUTCOME: Kind =
+    Kind::Choice(&["success", "transient", "permanent", "overload", "ignored"]);
 
 static RATE: Section = Section {
     name: "rate",

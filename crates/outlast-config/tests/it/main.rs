@@ -7,6 +7,7 @@ mod degrade;
 mod documents;
 mod errors;
 mod plans;
+mod providers;
 mod warnings;
 
 /// All that is wrong with a text.
