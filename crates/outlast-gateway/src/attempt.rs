@@ -32,6 +32,9 @@ use outlast_config::plan::Meaning;
 
 use crate::answer::grpc_code;
 use crate::connect::ConnectError;
+use crate::dialect::meaning_of;
+use crate::hold::Hold;
+use crate::journal::Refused;
 use crate::pool::{Connection, Pool, Stream2};
 use crate::refusal::{Dialect, GRPC_PUSHBACK};
 use crate::replay::{Copy, Fault, Source};
@@ -63,6 +66,8 @@ pub(crate) struct Head {
     /// What of the body came with it.
     pub(crate) first: Option<Frame<Bytes>>,
     pub(crate) lease: Lease,
+    /// The number of the endpoint that it came from.
+    pub(crate) endpoint: usize,
 }
 
 impl Head {
@@ -132,6 +137,8 @@ pub(crate) enum Failure {
     Client(Fault),
     /// The start of the body is gone, so that this attempt was not made.
     Spent,
+    /// Another provider may have done it, or that could not be ruled out for the next time.
+    Withheld(Refused),
 }
 
 impl fmt::Display for Failure {
@@ -146,6 +153,7 @@ impl fmt::Display for Failure {
             Failure::Ambiguous => f.write_str("the answer has both a length and chunks"),
             Failure::Client(fault) => fault.fmt(f),
             Failure::Spent => f.write_str("the request body cannot be sent again"),
+            Failure::Withheld(refused) => refused.fmt(f),
         }
     }
 }
@@ -158,13 +166,33 @@ pub(crate) async fn make(
     worker: usize,
     template: Rc<Template>,
     attempt: Attempt,
+    hold: Option<Rc<Hold>>,
 ) -> Result<Head, Failure> {
     let at = attempt.endpoint_index();
-    let made = make_at(&upstream, at, worker, &template, &attempt).await;
+    let made = match hold {
+        None => make_at(&upstream, at, worker, &template, &attempt).await,
+        Some(hold) => make_held(&upstream, worker, &template, &attempt, &hold).await,
+    };
     match &made {
         Ok(_) | Err(Failure::Client(_) | Failure::Spent) => {}
         Err(failure) => note(&upstream.upstream, at, failure),
     }
+    made
+}
+
+/// Makes an attempt that no other provider may make.
+async fn make_held(
+    upstream: &LocalUpstream,
+    worker: usize,
+    template: &Template,
+    attempt: &Attempt,
+    hold: &Hold,
+) -> Result<Head, Failure> {
+    let claimed = hold.claim(&upstream.upstream, template, attempt).await;
+    let claim = claimed.map_err(Failure::Withheld)?;
+    let at = attempt.endpoint_index();
+    let made = make_at(upstream, at, worker, template, attempt).await;
+    hold.settle(claim, &upstream.upstream, template, &made);
     made
 }
 
@@ -177,6 +205,8 @@ async fn make_at(
 ) -> Result<Head, Failure> {
     let (pool, endpoint) = (&upstream.pools[at], &upstream.upstream.endpoints[at]);
     let shard = endpoint.metrics.shard(worker);
+    // What became of a request that was sent and got no answer.
+    let mut broken = None;
     for stale in 0.. {
         if template.body.has_lost_its_start() {
             return Err(Failure::Spent);
@@ -184,14 +214,16 @@ async fn make_at(
         let connection = pool.connection(stale >= STALE_BEFORE_FRESH).await;
         let connection = connection.map_err(|error| {
             shard.unconnected.fetch_add(1, Ordering::Relaxed);
-            Failure::Unconnected(error)
+            // What was sent before stays sent.
+            let broken = broken.take().map(Failure::Broken);
+            broken.unwrap_or(Failure::Unconnected(error))
         })?;
         let reused = connection.is_reused();
         if !reused {
             shard.connected.fetch_add(1, Ordering::Relaxed);
         }
         let request = template.request(&upstream.upstream, at, attempt, connection.version());
-        let lost = match connection.send(request, pool, &template.body).await {
+        let lost = match connection.send(request, pool, at, &template.body).await {
             Ok(head) if head.is_ambiguous() => return Err(Failure::Ambiguous),
             Ok(head) => return head.begin().await.map_err(Failure::Broken),
             Err(lost) => lost,
@@ -205,11 +237,14 @@ async fn make_at(
         }
         let again = unsent || (template.repeatable && !template.is_spent());
         if !(reused && again) {
-            return Err(if unsent {
-                Failure::Unprocessed(lost.error)
-            } else {
-                Failure::Broken(lost.error)
+            return Err(match broken {
+                Some(before) if unsent => Failure::Broken(before),
+                None if unsent => Failure::Unprocessed(lost.error),
+                _ => Failure::Broken(lost.error),
             });
+        }
+        if !unsent {
+            broken = Some(lost.error);
         }
         shard.stale.fetch_add(1, Ordering::Relaxed);
     }
@@ -243,6 +278,7 @@ impl Connection {
         self,
         request: Request<Copy>,
         pool: &Rc<Pool>,
+        endpoint: usize,
         body: &Source,
     ) -> Result<Head, Lost> {
         let lost = |mut error: hyper::client::conn::TrySendError<Request<Copy>>| Lost {
@@ -264,6 +300,7 @@ impl Connection {
                     response,
                     first: None,
                     lease,
+                    endpoint,
                 })
             }
             Connection::Http2 { mut sender, stream } => {
@@ -273,6 +310,7 @@ impl Connection {
                     response,
                     first: None,
                     lease,
+                    endpoint,
                 })
             }
         }
@@ -306,16 +344,14 @@ impl Template {
         } else {
             self.headers.take()
         };
+        let endpoint = &upstream.endpoints[at];
         let fields = request.headers_mut();
+        endpoint.dialect.apply(fields);
         if version == Version::HTTP_11 {
-            fields.insert(HOST, self.authority.clone());
+            fields.insert(HOST, endpoint.dialect.host(&self.authority).clone());
         }
         if self.makes_key {
-            let key = self.key.get_or_init(|| {
-                let key = attempt.idempotency_key();
-                HeaderValue::from_str(&key.to_string()).expect("a key is hex digits")
-            });
-            fields.insert(&upstream.idempotency_key, key.clone());
+            fields.insert(&upstream.idempotency_key, self.made_key(attempt).clone());
         }
         if let Some(remaining) = attempt.remaining() {
             headers::write_deadline(fields, remaining, wall());
@@ -329,18 +365,28 @@ impl Template {
         request
     }
 
+    /// The key of a request that came without one.
+    pub(crate) fn made_key(&self, attempt: &Attempt) -> &HeaderValue {
+        self.key.get_or_init(|| {
+            let key = attempt.idempotency_key();
+            HeaderValue::from_str(&key.to_string()).expect("a key is hex digits")
+        })
+    }
+
     fn uri(&self, upstream: &Upstream, at: usize, version: Version) -> Uri {
         let endpoint = &upstream.endpoints[at];
+        let known = endpoint.dialect.rewritten(&self.path_and_query);
+        let path_and_query = known.unwrap_or_else(|| self.path_and_query.clone());
         let path_and_query = if endpoint.plan.prefix.is_empty() {
-            self.path_and_query.clone()
+            path_and_query
         } else {
-            let joined = format!("{}{}", endpoint.plan.prefix, self.path_and_query);
+            let joined = format!("{}{path_and_query}", endpoint.plan.prefix);
             PathAndQuery::try_from(joined).expect("a path before a path is a path")
         };
         let mut parts = http::uri::Parts::default();
         parts.path_and_query = Some(path_and_query);
         if version == Version::HTTP_2 {
-            let authority = self.authority.as_bytes();
+            let authority = endpoint.dialect.host(&self.authority).as_bytes();
             parts.authority = http::uri::Authority::try_from(authority).ok();
             parts.scheme = parts.authority.as_ref().map(|_| endpoint.scheme());
         }
@@ -370,17 +416,17 @@ pub(crate) fn judge(
     match result {
         Err(Failure::Unconnected(_) | Failure::Unprocessed(_)) => Outcome::Unsent,
         Err(Failure::Broken(_) | Failure::Ambiguous) => Outcome::Transient,
-        Err(Failure::Client(_) | Failure::Spent) => Outcome::Ignored,
-        Ok(head) => judge_head(upstream, dialect, &head.response),
+        Err(Failure::Client(_) | Failure::Spent | Failure::Withheld(_)) => Outcome::Ignored,
+        Ok(head) => judge_head(upstream, dialect, head),
     }
 }
 
-fn judge_head(upstream: &Upstream, dialect: Dialect, response: &Response<Incoming>) -> Outcome {
-    let (status, fields) = (response.status(), response.headers());
-    let code = status.as_u16();
-    let mut ruled = upstream.plan.outcomes.iter();
-    if let Some(rule) = ruled.find(|rule| (rule.from..=rule.to).contains(&code)) {
-        return meaning(rule.means, || headers::retry_after(fields, wall()));
+fn judge_head(upstream: &Upstream, dialect: Dialect, head: &Head) -> Outcome {
+    let (status, fields) = (head.response.status(), head.response.headers());
+    let ruled = upstream.endpoints[head.endpoint].dialect.means(status);
+    let ruled = ruled.or_else(|| meaning_of(&upstream.plan.outcomes, status));
+    if let Some(means) = ruled {
+        return meaning(means, || headers::retry_after(fields, wall()));
     }
     if dialect == Dialect::Grpc
         && let Some(code) = grpc_code(fields)

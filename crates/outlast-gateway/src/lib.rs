@@ -15,11 +15,14 @@ mod check;
 mod connect;
 mod connection;
 mod degrade;
+mod dialect;
 mod exchange;
 mod forward;
 mod guard;
 mod health;
 mod histogram;
+mod hold;
+mod journal;
 mod listen;
 mod load;
 mod metrics;
@@ -52,8 +55,8 @@ use tokio::sync::watch;
 pub use crate::rollout::status::{CanaryStatus, DecisionStatus, VersionStatus};
 pub use crate::status::{
     BalanceStatus, BreakerStatus, BudgetStatus, BulkheadStatus, DegradeStatus, EndpointStatus,
-    ErrorStatus, Latency, ModeStatus, RouteStatus, ShedStatus, SignalsStatus, StaleStatus, Status,
-    SwitchStatus, UpstreamStatus,
+    ErrorStatus, ExclusiveStatus, Latency, ModeStatus, RouteStatus, ShedStatus, SignalsStatus,
+    StaleStatus, Status, SwitchStatus, UpstreamStatus,
 };
 use crate::table::{Changes, Table};
 use crate::worker::{Phase, Shared};

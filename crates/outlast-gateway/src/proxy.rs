@@ -34,6 +34,7 @@ use crate::connection::Client;
 use crate::degrade::{self, Degradation};
 use crate::exchange::Exchange;
 use crate::forward;
+use crate::hold::{self, Hold};
 use crate::metrics::Instead;
 use crate::refusal::{Dialect, Refusal};
 use crate::replay::{Bounds, Fault, Source};
@@ -216,6 +217,7 @@ fn template(
     route: &routes::Route,
     upstream: &Upstream,
 ) -> Result<Template, Refusal> {
+    hold::check_key(upstream, &parts.headers)?;
     let has_key = || parts.headers.contains_key(&upstream.idempotency_key);
     let makes_key = route.plan.make_idempotency_key && !has_key();
     let repeatable = match route.plan.repeat {
@@ -240,7 +242,11 @@ fn template(
         dialect,
         body,
         repeatable,
-        keeps_headers: repeatable || fallback.stale.is_some() || fallback.upstream.is_some(),
+        // A request that comes back unsent must not carry one endpoint's fields to another.
+        keeps_headers: repeatable
+            || fallback.stale.is_some()
+            || fallback.upstream.is_some()
+            || upstream.changes_fields,
         makes_key,
         headers: RefCell::new(parts.headers),
         key: OnceCell::new(),
@@ -251,6 +257,8 @@ fn template(
 struct Made {
     opened: Opened<Head, Failure>,
     upstream: usize,
+    /// Whether a provider may have done it, where only one may.
+    hold: Option<Rc<Hold>>,
 }
 
 async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Response<Body> {
@@ -260,7 +268,9 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
     let (mut at, mut asked) = (prepared.upstream, exchange.began());
     let degrade = local.table.degrade.as_deref();
     loop {
-        let opened = ask(&exchange, &prepared, at).await;
+        let upstream = &local.upstreams[at].upstream;
+        let hold = Hold::of(upstream, &prepared.template).map(Rc::new);
+        let opened = ask(&exchange, &prepared, at, hold.as_ref()).await;
         if let Some(degrade) = degrade {
             let now = Clock::Precise.now();
             noted(&mut exchange, &prepared, &opened, degrade, now.since(asked));
@@ -280,6 +290,7 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
             let made = Made {
                 opened,
                 upstream: at,
+                hold,
             };
             return pass(exchange, &prepared, made, !failed.is_empty()).await;
         };
@@ -293,6 +304,7 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
         failed.push(Made {
             opened,
             upstream: at,
+            hold,
         });
         match next {
             // The configuration has no cycles; this holds all the same.
@@ -361,7 +373,12 @@ async fn switched_off(mut exchange: Box<Exchange>, prepared: Prepared) -> Respon
 }
 
 /// Calls an upstream through its policies.
-async fn ask(exchange: &Exchange, prepared: &Prepared, at: usize) -> Opened<Head, Failure> {
+async fn ask(
+    exchange: &Exchange,
+    prepared: &Prepared,
+    at: usize,
+    hold: Option<&Rc<Hold>>,
+) -> Opened<Head, Failure> {
     let local = &exchange.local().upstreams[at];
     let template = &prepared.template;
     let (upstream, dialect) = (&local.upstream, template.dialect);
@@ -382,6 +399,9 @@ async fn ask(exchange: &Exchange, prepared: &Prepared, at: usize) -> Opened<Head
     if let Some(key) = &key {
         caller = caller.rate_key(key);
     }
+    if let Some(hold) = hold {
+        caller = caller.bound_by(hold.binding());
+    }
     if let Some(spent) = template.body.spent() {
         caller = caller.repeatable_until(spent);
     }
@@ -389,8 +409,10 @@ async fn ask(exchange: &Exchange, prepared: &Prepared, at: usize) -> Opened<Head
     {
         caller = caller.deadline(deadline);
     }
-    let opened = caller
-        .open(|attempt| attempt::make(Rc::clone(local), worker, Rc::clone(template), attempt));
+    let opened = caller.open(|attempt| {
+        let (local, template) = (Rc::clone(local), Rc::clone(template));
+        attempt::make(local, worker, template, attempt, hold.cloned())
+    });
     let opened = opened.await;
     if let Some(key) = key {
         exchange.limited(upstream.policies.rate_room(key));
@@ -485,6 +507,9 @@ async fn pass(
     }
     let local = Rc::clone(exchange.local());
     let upstream = &local.table.upstreams[made.upstream].upstream;
+    if prepared.template.dialect == Dialect::Http {
+        parts.status = upstream.endpoints[head.endpoint].dialect.seen(parts.status);
+    }
     let recording = prepared.stale_key.as_ref().filter(|_| opened.why.is_none());
     let recording = recording
         .zip(upstream.stale.as_ref())
@@ -576,6 +601,7 @@ async fn fail(exchange: Box<Exchange>, prepared: &Prepared, made: Made) -> Respo
     let refusal = match (error, prepared.template.body.fault()) {
         (_, Some(Fault::TooLarge)) => Refusal::BodyTooLarge,
         (_, Some(Fault::Broken)) => Refusal::BodyIncomplete,
+        (Error::Inner(Failure::Withheld(refused)), None) => Refusal::Withheld { upstream, refused },
         (Error::Rejected(rejection), None) => Refusal::Rejected {
             upstream,
             rejection,
@@ -584,6 +610,13 @@ async fn fail(exchange: Box<Exchange>, prepared: &Prepared, made: Made) -> Respo
             upstream,
             retry_after: error.retry_after(),
         },
+    };
+    let in_doubt = made.hold.is_some_and(|hold| hold.is_held());
+    let refusal = match refusal {
+        Refusal::Rejected { .. } | Refusal::Unreachable { .. } if in_doubt => {
+            Refusal::InDoubt(Box::new(refusal))
+        }
+        refusal => refusal,
     };
     refuse(exchange, &refusal, prepared.template.dialect).await
 }

@@ -13,6 +13,7 @@ use outlast::reject::Rejection;
 use serde::Serialize;
 
 use crate::answer::Body;
+use crate::journal::Refused;
 
 /// Why the gateway answers itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,10 @@ pub(crate) enum Refusal {
         mode: String,
         retry_after: Duration,
     },
+    /// Only one provider may do it, and this one is not known to be it.
+    Withheld { upstream: String, refused: Refused },
+    /// As within, and a provider may have done it; no other was asked.
+    InDoubt(Box<Refusal>),
 }
 
 /// What a client speaks.
@@ -89,6 +94,12 @@ impl Refusal {
             Refusal::Rejected { rejection, .. } => rejection.reason.name(),
             Refusal::Unreachable { .. } => "unreachable",
             Refusal::Degraded { .. } => "degraded",
+            Refusal::Withheld { refused, .. } => match refused {
+                Refused::Held => "held",
+                Refused::Full => "journal_full",
+                Refused::Unwritten => "journal_unwritten",
+            },
+            Refusal::InDoubt(_) => "in_doubt",
         }
     }
 
@@ -104,6 +115,8 @@ impl Refusal {
             Refusal::Rejected { rejection, .. } => outlast::http::status(rejection.reason),
             Refusal::Unreachable { .. } => StatusCode::BAD_GATEWAY,
             Refusal::Degraded { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Withheld { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::InDoubt(why) => why.status(),
         }
     }
 
@@ -119,7 +132,9 @@ impl Refusal {
             Refusal::NoRoute
             | Refusal::Rejected { .. }
             | Refusal::Unreachable { .. }
-            | Refusal::Degraded { .. } => false,
+            | Refusal::Degraded { .. }
+            | Refusal::Withheld { .. }
+            | Refusal::InDoubt(_) => false,
         }
     }
 
@@ -128,15 +143,18 @@ impl Refusal {
             Refusal::Rejected { rejection, .. } => rejection.retry_after,
             Refusal::Unreachable { retry_after, .. } => *retry_after,
             Refusal::Degraded { retry_after, .. } => Some(*retry_after),
+            Refusal::Withheld { .. } => Some(WITHHELD),
+            Refusal::InDoubt(why) => why.retry_after(),
             _ => None,
         }
     }
 
     fn upstream(&self) -> Option<&str> {
         match self {
-            Refusal::Rejected { upstream, .. } | Refusal::Unreachable { upstream, .. } => {
-                Some(upstream)
-            }
+            Refusal::Rejected { upstream, .. }
+            | Refusal::Unreachable { upstream, .. }
+            | Refusal::Withheld { upstream, .. } => Some(upstream),
+            Refusal::InDoubt(why) => why.upstream(),
             _ => None,
         }
     }
@@ -155,6 +173,12 @@ impl Refusal {
             Refusal::Degraded { what, mode, .. } => {
                 format!("{what} is switched off while the mode is {mode}")
             }
+            Refusal::Withheld { refused, .. } => refused.to_string(),
+            Refusal::InDoubt(why) => format!(
+                "{}; whether the request was carried out is not known, so no other provider was \
+                 asked: repeat it with the same idempotency key",
+                why.detail()
+            ),
         }
     }
 
@@ -209,7 +233,10 @@ impl Refusal {
             Refusal::NotSupported(_) | Refusal::NoRoute => UNIMPLEMENTED,
             Refusal::BodyIncomplete => CANCELLED,
             Refusal::Rejected { rejection, .. } => outlast::http::grpc_status(rejection.reason),
-            Refusal::Unreachable { .. } | Refusal::Degraded { .. } => UNAVAILABLE,
+            Refusal::Unreachable { .. } | Refusal::Degraded { .. } | Refusal::Withheld { .. } => {
+                UNAVAILABLE
+            }
+            Refusal::InDoubt(why) => why.code(),
         }
     }
 }
@@ -230,6 +257,8 @@ static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// When a gRPC client may come back, in milliseconds.
 pub(crate) static GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
+/// A provider that another request waits for has mostly answered by then.
+const WITHHELD: Duration = Duration::from_secs(1);
 const CANCELLED: u32 = 1;
 /// The deadline has come.
 pub(crate) const DEADLINE_EXCEEDED: u32 = 4;

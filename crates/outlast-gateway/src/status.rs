@@ -89,6 +89,8 @@ pub struct UpstreamStatus {
     pub latency: Latency,
     /// Its cache of stale answers, if it has one.
     pub stale: Option<StaleStatus>,
+    /// What it knows of keys that stay with one endpoint, if they do.
+    pub exclusive: Option<ExclusiveStatus>,
     /// The latest errors, oldest first.
     pub last_errors: Vec<ErrorStatus>,
 }
@@ -218,6 +220,17 @@ pub struct StaleStatus {
     pub bytes: usize,
 }
 
+/// What is known of idempotency keys that stay with one endpoint.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExclusiveStatus {
+    /// Keys that are known.
+    pub keys: usize,
+    /// How many may be.
+    pub limit: usize,
+    /// Whether they are known beyond the process.
+    pub journal: bool,
+}
+
 /// An error, and when it was.
 #[derive(Clone, Debug, Serialize)]
 pub struct ErrorStatus {
@@ -341,6 +354,14 @@ fn of_upstream(upstream: &Upstream, now: Time) -> UpstreamStatus {
             let (answers, bytes) = stale.size();
             StaleStatus { answers, bytes }
         }),
+        exclusive: upstream
+            .exclusive
+            .as_ref()
+            .map(|exclusive| ExclusiveStatus {
+                keys: exclusive.journal.len(),
+                limit: exclusive.bounds.keys(),
+                journal: exclusive.journal.path().is_some(),
+            }),
         last_errors: last_errors(upstream),
     }
 }

@@ -18,7 +18,9 @@ use tokio::runtime::Handle;
 use crate::answer::Body;
 use crate::connect::Dial;
 use crate::degrade::Degradation;
+use crate::dialect::Dialect;
 use crate::health::Vitals;
+use crate::journal::{Bounds, Journal};
 use crate::metrics::{EndpointMetrics, Errors, RouteMetrics};
 use crate::rollout::{Rollout, Trial};
 use crate::stale::Stale;
@@ -83,6 +85,8 @@ pub(crate) struct Upstream {
     pub(crate) plan: plan::Upstream,
     pub(crate) policies: outlast::Upstream,
     pub(crate) endpoints: Vec<Endpoint>,
+    /// Whether an endpoint gets other header fields than the client sent.
+    pub(crate) changes_fields: bool,
     pub(crate) idempotency_key: HeaderName,
     /// Whether there is a rate limit, and what it counts by.
     pub(crate) limits_rate: bool,
@@ -91,7 +95,16 @@ pub(crate) struct Upstream {
     pub(crate) affinity: Counts,
     pub(crate) stale: Option<Arc<Stale>>,
     pub(crate) fixed: Option<Fixed>,
+    /// What is known of keys that only one endpoint may serve.
+    pub(crate) exclusive: Option<Exclusive>,
     pub(crate) errors: Errors,
+}
+
+/// The endpoints are providers of which only one may do a piece of work.
+#[derive(Debug)]
+pub(crate) struct Exclusive {
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) bounds: Bounds,
 }
 
 /// What tells requests apart, for a rate limit or for a hash.
@@ -108,6 +121,7 @@ pub(crate) struct Endpoint {
     pub(crate) name: Arc<str>,
     pub(crate) dial: Dial,
     pub(crate) plan: plan::Endpoint,
+    pub(crate) dialect: Dialect,
     pub(crate) metrics: EndpointMetrics,
 }
 
@@ -294,6 +308,18 @@ impl Table {
         all.find(|upstream| upstream.plan.name == name)
     }
 
+    /// The journal that an upstream goes on with: that of its file, or without one its own.
+    fn journal_of(&self, plan: &plan::Upstream) -> Option<Arc<Journal>> {
+        let path = plan.exclusive.as_ref()?.journal.as_deref();
+        let mut all = self.upstreams.iter().map(|entry| &entry.upstream);
+        let former = all.find_map(|upstream| {
+            let journal = &upstream.exclusive.as_ref()?.journal;
+            let is_same = path.is_some() || upstream.plan.name == plan.name;
+            (is_same && journal.path() == path).then_some(journal)
+        });
+        former.cloned()
+    }
+
     /// The route with this name.
     pub(crate) fn route_named(&self, name: &str) -> Option<&Route> {
         self.routes.iter().find(|route| route.name() == name)
@@ -339,7 +365,8 @@ fn upstreams(
             }
             None => {
                 changes.new += 1;
-                let built = Upstream::new(upstream.clone(), workers)
+                let journal = before.and_then(|before| before.journal_of(upstream));
+                let built = Upstream::new(upstream.clone(), journal, workers)
                     .map_err(|error| format!("upstream {}: {error}", upstream.name))?;
                 Arc::new(built)
             }
@@ -363,7 +390,11 @@ impl Upstream {
             .any(|endpoint| endpoint.breaker.is_some())
     }
 
-    fn new(plan: plan::Upstream, workers: usize) -> Result<Upstream, String> {
+    fn new(
+        plan: plan::Upstream,
+        former: Option<Arc<Journal>>,
+        workers: usize,
+    ) -> Result<Upstream, String> {
         let policies =
             outlast::Upstream::new(plan.policies.clone()).map_err(|error| error.to_string())?;
         let secure = plan.endpoints.iter().any(|endpoint| endpoint.tls);
@@ -375,16 +406,18 @@ impl Upstream {
             Ok::<_, String>(Endpoint {
                 name: Arc::from(endpoint.name.as_str()),
                 dial: Dial::new(endpoint, tls.as_ref(), server_name, plan.connect_timeout)?,
+                dialect: Dialect::new(&endpoint.dialect)
+                    .map_err(|error| format!("endpoint {}: {error}", endpoint.name))?,
                 plan: endpoint.clone(),
                 metrics: EndpointMetrics::new(workers),
             })
         };
+        let endpoints = plan.endpoints.iter().map(endpoint);
+        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+        let mut dialects = endpoints.iter().map(|endpoint| &endpoint.dialect);
         Ok(Upstream {
-            endpoints: plan
-                .endpoints
-                .iter()
-                .map(endpoint)
-                .collect::<Result<_, _>>()?,
+            changes_fields: dialects.any(Dialect::changes_fields),
+            endpoints,
             idempotency_key: header_name(&plan.idempotency_key)?,
             limits_rate: policies.rate_room(()).is_some(),
             rate_key: match &plan.rate_key {
@@ -399,11 +432,26 @@ impl Upstream {
             },
             stale: plan.fallback.stale.clone().map(Stale::new).map(Arc::new),
             fixed: plan.fallback.fixed.as_ref().map(Fixed::new).transpose()?,
+            exclusive: plan
+                .exclusive
+                .as_ref()
+                .map(|plan| exclusive(plan, former))
+                .transpose()?,
             errors: Errors::default(),
             policies,
             plan,
         })
     }
+}
+
+fn exclusive(plan: &plan::Exclusive, former: Option<Arc<Journal>>) -> Result<Exclusive, String> {
+    Ok(Exclusive {
+        journal: match former {
+            Some(former) => former,
+            None => Arc::new(Journal::open(plan)?),
+        },
+        bounds: Bounds::of(plan),
+    })
 }
 
 fn header_name(name: &str) -> Result<HeaderName, String> {

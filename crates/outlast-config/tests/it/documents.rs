@@ -5,12 +5,15 @@ const CANARY: &str = include_str!("../../../../docs/canary.md");
 const DEGRADATION: &str = include_str!("../../../../docs/degradation.md");
 const GATEWAY: &str = include_str!("../../../../docs/gateway.md");
 const REDUNDANCY: &str = include_str!("../../../../docs/redundancy.md");
+const PROVIDERS: &str = include_str!("../../../../docs/providers.md");
 const OVERLOAD: &str = include_str!("../../../../docs/overload.md");
 
 #[test]
 fn every_file_in_the_guides_is_good() {
     let mut found = 0;
-    for guide in [GUIDE, GATEWAY, CANARY, OVERLOAD, DEGRADATION, REDUNDANCY] {
+    for guide in [
+        GUIDE, GATEWAY, CANARY, OVERLOAD, DEGRADATION, REDUNDANCY, PROVIDERS,
+    ] {
         for block in guide.split("```yaml\n").skip(1) {
             let text = block.split("```").next().unwrap();
             let loaded = outlast_config::parse("guide.yaml", text);

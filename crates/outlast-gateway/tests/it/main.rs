@@ -18,6 +18,7 @@ mod lifecycle;
 mod limits;
 mod outages;
 mod overload;
+mod providers;
 mod redundancy;
 mod repeats;
 mod support;
