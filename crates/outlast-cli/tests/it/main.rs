@@ -8,6 +8,7 @@
 
 mod demo;
 mod files;
+mod providers;
 mod serve;
 
 use std::path::Path;
