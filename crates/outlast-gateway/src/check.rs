@@ -41,7 +41,7 @@ impl Checking {
                 probe.endpoint_index(),
                 Rc::clone(&pools[probe.endpoint_index()]),
             );
-            async move { is_well(&check, &owner.endpoints[number], &pool).await }
+            async move { is_well(&check, &owner, number, &pool).await }
         });
         let checks = checks.expect("who plans a check configures it");
         Some(Checking(tokio::task::spawn_local(async move {
@@ -50,10 +50,11 @@ impl Checking {
     }
 }
 
-async fn is_well(check: &ActiveCheck, endpoint: &Endpoint, pool: &Rc<Pool>) -> bool {
+async fn is_well(check: &ActiveCheck, owner: &Upstream, number: usize, pool: &Rc<Pool>) -> bool {
+    let endpoint = &owner.endpoints[number];
     match check {
         ActiveCheck::Connect => pool.reaches().await,
-        ActiveCheck::Http(path) => answers(path, endpoint, pool).await.unwrap_or(false),
+        ActiveCheck::Http(path) => answers(path, endpoint, number, pool).await.unwrap_or(false),
         ActiveCheck::Grpc(service) => match probe::grpc(&endpoint.origin(), service) {
             Ok(probe) => probe().await.is_ok(),
             Err(_) => false,
@@ -62,7 +63,7 @@ async fn is_well(check: &ActiveCheck, endpoint: &Endpoint, pool: &Rc<Pool>) -> b
 }
 
 /// Whether a GET is answered with 2xx; `None` if it is not answered.
-async fn answers(path: &str, endpoint: &Endpoint, pool: &Rc<Pool>) -> Option<bool> {
+async fn answers(path: &str, endpoint: &Endpoint, number: usize, pool: &Rc<Pool>) -> Option<bool> {
     let connection = pool.connection(false).await.ok()?;
     let (body, version) = (Source::empty(), connection.version());
     let mut request = Request::new(body.copy());
@@ -77,7 +78,7 @@ async fn answers(path: &str, endpoint: &Endpoint, pool: &Rc<Pool>) -> Option<boo
         let host = HeaderValue::from_str(&authority).ok()?;
         request.headers_mut().insert(HOST, host);
     }
-    let mut head = connection.send(request, pool, &body).await.ok()?;
+    let mut head = connection.send(request, pool, number, &body).await.ok()?;
     let well = head.response.status().is_success();
     let answer = head.response.body_mut();
     let mut read = 0;

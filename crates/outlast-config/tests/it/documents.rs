@@ -12,7 +12,13 @@ const OVERLOAD: &str = include_str!("../../../../docs/overload.md");
 fn every_file_in_the_guides_is_good() {
     let mut found = 0;
     for guide in [
-        GUIDE, GATEWAY, CANARY, OVERLOAD, DEGRADATION, REDUNDANCY, PROVIDERS,
+        GUIDE,
+        GATEWAY,
+        CANARY,
+        OVERLOAD,
+        DEGRADATION,
+        REDUNDANCY,
+        PROVIDERS,
     ] {
         for block in guide.split("```yaml\n").skip(1) {
             let text = block.split("```").next().unwrap();

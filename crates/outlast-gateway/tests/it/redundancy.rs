@@ -77,7 +77,7 @@ upstreams:
 fn of_ten_endpoints_one_is_killed_and_nobody_notices() {
     let mut endpoints: Vec<_> = (0..10).map(|_| Upstream::start()).collect();
     let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address).collect();
-    let list = vec!["'http://{}'"; 10].join(", ");
+    let list = ["'http://{}'"; 10].join(", ");
     let gateway = gateway(
         &format!(
             "
