@@ -55,10 +55,11 @@ fn ordered() -> Config {
 
 /// In turn, which is the one way to choose that looks neither at seeds nor at times.
 fn in_turn() -> Config {
+    // Longer than a cooldown: which of both ends first must not depend on how long a scene takes.
     let eject = eject::Config::default()
         .consecutive(3)
-        .base(2 * HOUR)
-        .max(2 * HOUR);
+        .base(3 * HOUR)
+        .max(3 * HOUR);
     let balance = balance::Config::new(balance::Kind::RoundRobin);
     config().balance(balance.eject(eject))
 }
