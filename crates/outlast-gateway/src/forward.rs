@@ -152,6 +152,9 @@ pub(crate) fn response(parts: &mut response::Parts) {
     let headers = &mut parts.headers;
     remove_hop_by_hop(headers);
     headers.append(&header::VIA, via(parts.version));
+    // The version is that of a hop, too (RFC 9110, 2.5): an old upstream must not make the client's
+    // connection an old one.
+    parts.version = Version::HTTP_11;
 }
 
 /// What a trailer may not say, because it was decided by the head.

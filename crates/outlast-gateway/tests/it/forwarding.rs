@@ -159,3 +159,30 @@ fn failures_of_the_upstream_itself_are_passed_on() {
     let answer = curl(&[&url(&gateway, "/")]);
     assert_eq!((answer.status, answer.text().as_str()), (503, "status 503"));
 }
+
+#[test]
+fn the_version_of_an_upstream_is_not_the_clients() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // It ends with the process: nobody waits for it.
+    std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let gateway = gateway(
+        "
+gateway: { listen: 127.0.0.1:0, admin: off }
+routes: { all: { match: /**, upstream: up } }
+upstreams: { up: { endpoints: http://{} } }
+",
+        &[address],
+    );
+    for (asked, told) in [("--http1.1", "1.1"), ("--http2-prior-knowledge", "2")] {
+        let answer = curl(&[asked, &url(&gateway, "/")]);
+        assert_eq!((answer.status, answer.version.as_str()), (200, told));
+        assert_eq!(answer.headers["via"], "1.0 outlast");
+    }
+}
