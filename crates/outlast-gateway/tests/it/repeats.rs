@@ -129,3 +129,26 @@ fn retry_after_is_honoured_and_passed_on() {
             > 50_000.0
     );
 }
+
+#[test]
+fn each_attempt_is_told_what_is_left_and_it_is_less() {
+    let upstream = failing(2);
+    let gateway = gateway(
+        "
+gateway: { listen: 127.0.0.1:0, admin: off, deadline: 5s }
+routes: { all: { match: /**, upstream: up } }
+upstreams: { up: { endpoints: http://{}, retry: { attempts: 3, backoff: { kind: constant, base: 20ms, jitter: none } }, budget: { reserve: 10 } } }
+",
+        &[upstream.address],
+    );
+    assert_eq!(curl(&[&url(&gateway, "/")]).status, 200);
+    let left = |seen: &crate::support::Seen| {
+        let field = |name: &str| seen.headers[name].parse::<f64>().unwrap();
+        field("x-deadline") - field("x-deadline-sent")
+    };
+    let left: Vec<_> = upstream.seen().iter().map(left).collect();
+    assert_eq!(left.len(), 3, "{left:?}");
+    assert!(left[0] <= 5.0 * 0.9 + 1e-3, "{left:?}");
+    let shrinks = |pair: &[f64]| pair[0] - pair[1] >= 0.9 * 0.02;
+    assert!(left.windows(2).all(shrinks), "{left:?}");
+}
