@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use open_feature::provider::{FeatureProvider, ProviderStatus};
-use open_feature::{EvaluationErrorCode, EvaluationReason, OpenFeature};
+use open_feature::{Client, EvaluationDetails, EvaluationErrorCode, EvaluationReason, OpenFeature};
 use outlast::Features;
 use outlast::degrade::{Config, Mode};
 use outlast::open_feature::Provider;
@@ -16,16 +16,20 @@ pub(crate) fn features() -> Features {
     Features::new(config).unwrap()
 }
 
+async fn details_of(client: &Client) -> EvaluationDetails<bool> {
+    client
+        .get_bool_details("recommendations", None, None)
+        .await
+        .unwrap()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_flag_says_whether_a_feature_is_on_and_why() {
     let features = features();
     let mut api = OpenFeature::default();
     api.set_provider(Provider::new(features.clone())).await;
     let client = api.create_client();
-    let details = client
-        .get_bool_details("recommendations", None, None)
-        .await
-        .unwrap();
+    let details = details_of(&client).await;
     assert_eq!(
         (details.value, details.variant.as_deref()),
         (true, Some("on"))
@@ -33,10 +37,7 @@ async fn a_flag_says_whether_a_feature_is_on_and_why() {
     assert_eq!(details.reason, Some(EvaluationReason::Static));
 
     features.force("lean", Duration::from_secs(60)).unwrap();
-    let details = client
-        .get_bool_details("recommendations", None, None)
-        .await
-        .unwrap();
+    let details = details_of(&client).await;
     assert_eq!(
         (details.value, details.variant.as_deref()),
         (false, Some("off"))
