@@ -41,12 +41,12 @@ upstreams:
     )
 }
 
-fn serve(folder: &Path) -> Served {
+fn serve(folder: &Path, format: &str) -> Served {
     let address = free();
     std::fs::write(folder.join("outlast.yaml"), plan(address, 200)).unwrap();
     let log = folder.join("log");
     let process = Command::new(env!("CARGO_BIN_EXE_outlast"))
-        .args(["serve", "outlast.yaml", "--log", "json"])
+        .args(["serve", "outlast.yaml", "--log", format])
         .current_dir(folder)
         .stderr(File::create(&log).unwrap())
         .spawn()
@@ -90,7 +90,7 @@ impl Served {
 #[test]
 fn a_changed_file_is_taken_over_and_a_bad_one_is_not() {
     let folder = tempfile::tempdir().unwrap();
-    let served = serve(folder.path());
+    let served = serve(folder.path(), "json");
     let file = folder.path().join("outlast.yaml");
     std::fs::write(&file, plan(served.address, 201)).unwrap();
     wait_until("the new plan holds", || status(served.address) == Some(201));
@@ -121,10 +121,19 @@ fn a_changed_file_is_taken_over_and_a_bad_one_is_not() {
 }
 
 #[test]
+fn a_log_for_people_has_no_colours_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = serve(folder.path(), "human");
+    let log = served.log();
+    assert!(log.contains("clients connect here"), "{log}");
+    assert!(!log.contains('\u{1b}'), "{log:?}");
+}
+
+#[test]
 fn it_ends_when_it_is_told_to() {
     for signal in ["-TERM", "-INT"] {
         let folder = tempfile::tempdir().unwrap();
-        let mut served = serve(folder.path());
+        let mut served = serve(folder.path(), "json");
         served.signal(signal);
         let mut code = None;
         wait_until("it has ended", || {
