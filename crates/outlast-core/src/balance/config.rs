@@ -14,6 +14,7 @@ pub struct Endpoint {
     pub(super) weight: u32,
     pub(super) priority: u8,
     pub(super) zone: Option<Box<str>>,
+    address: Option<Box<str>>,
 }
 
 impl Endpoint {
@@ -25,6 +26,7 @@ impl Endpoint {
             weight: 1,
             priority: 0,
             zone: None,
+            address: None,
         }
     }
 
@@ -61,6 +63,19 @@ impl Endpoint {
     pub fn zone(mut self, zone: impl Into<String>) -> Endpoint {
         self.zone = Some(zone.into().into_boxed_str());
         self
+    }
+
+    /// Where it is to be found. When the membership changes, an endpoint of the same name with
+    /// another address is another one: a newcomer, under a number of its own. Default: not said,
+    /// and the name alone tells endpoints apart.
+    pub fn address(mut self, address: impl Into<String>) -> Endpoint {
+        self.address = Some(address.into().into_boxed_str());
+        self
+    }
+
+    /// What makes it the same endpoint in the next membership.
+    pub(crate) fn identity(&self) -> (&str, Option<&str>) {
+        (&self.name, self.address.as_deref())
     }
 }
 

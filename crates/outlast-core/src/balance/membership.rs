@@ -22,8 +22,8 @@ use crate::sync::{AtomicU64, Mutex, Ordering, Padded, lock};
 use crate::time::Time;
 
 impl Balance {
-    /// The next membership, and perhaps other settings. Endpoints whose names stay keep all that is
-    /// known of them and what they have in flight; others start as newcomers. Evacuated zones stay
+    /// The next membership, and perhaps other settings. Endpoints whose names and addresses
+    /// stay keep all that is known of them and what they have in flight; others start as newcomers. Evacuated zones stay
     /// so. From then on `self` only serves the calls that still hold it.
     ///
     /// It is for one caller at a time: of two that succeed the same balance only the first counts.
@@ -121,11 +121,12 @@ impl Balance {
     fn inherit(&mut self, old: &Balance, known: &Health) -> Vec<bool> {
         let mut health = lock(&self.health);
         health.evacuated.clone_from(&known.evacuated);
-        let there: HashMap<_, _> = old.endpoints.iter().map(|one| &one.name).zip(0..).collect();
+        let known_as = old.endpoints.iter().map(Endpoint::identity);
+        let there: HashMap<_, _> = known_as.zip(0..).collect();
         let mut places = Vec::new();
         for (here, endpoint) in self.endpoints.iter().enumerate() {
             let checker = health.members[here].checker.take();
-            health.members[here] = match there.get(&endpoint.name) {
+            health.members[here] = match there.get(&endpoint.identity()) {
                 None => Member::newcomer(checker),
                 Some(&there) => {
                     places.push((here, there));

@@ -1,6 +1,6 @@
 //! Endpoints that come and go while calls run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -79,8 +79,8 @@ impl Upstream {
         self.roster.version()
     }
 
-    /// Replaces the endpoints, while calls run. Those whose names stay keep their number and all
-    /// that is known of them (breaker, latency, ejection, checks, statistics); others are newcomers.
+    /// Replaces the endpoints, while calls run. Those whose names, and addresses if they have one,
+    /// stay keep their number and all that is known of them (breaker, latency, ejection, checks, statistics); others are newcomers.
     /// Attempts that run, and answers that are open, end where they began. The same endpoints once
     /// more, in whatever order, change nothing. Budget, bulkhead, rate limit and the latency that
     /// hedges go by are the upstream's, and stay.
@@ -109,7 +109,9 @@ impl Upstream {
                 return Ok(None);
             }
             let next = self.next_members(latest, &endpoints, now)?;
-            let kept = |one: &&Arc<Endpoint>| latest.members.named(&one.name).is_some();
+            let before = latest.members.endpoints.iter();
+            let before: HashSet<_> = before.map(|one| one.number).collect();
+            let kept = |one: &&Arc<Endpoint>| before.contains(&one.number);
             let stay = next.endpoints.iter().filter(kept).count();
             counts = Some((
                 next.endpoints.len() - stay,
@@ -137,13 +139,10 @@ impl Upstream {
         now: Time,
     ) -> Result<Members, ConfigError> {
         let old = &latest.members;
-        let known: HashMap<&str, &Arc<Endpoint>> = old
-            .endpoints
-            .iter()
-            .map(|endpoint| (&*endpoint.name, endpoint))
-            .collect();
+        let known_as = latest.described.iter().map(balance::Endpoint::identity);
+        let known: HashMap<_, _> = known_as.zip(&old.endpoints).collect();
         let mut numbers = latest.numbers;
-        let endpoint = |one: &balance::Endpoint| match known.get(one.name()) {
+        let endpoint = |one: &balance::Endpoint| match known.get(&one.identity()) {
             Some(&endpoint) => Ok(Arc::clone(endpoint)),
             None => {
                 numbers += 1;

@@ -128,6 +128,26 @@ fn an_impossible_membership_changes_nothing_nor_does_the_same_once_more() {
     assert_eq!(error.setting(), "failover");
 }
 
+/// A name that has moved is somebody else, of whom nothing is known.
+#[test]
+fn an_endpoint_with_another_address_is_another_one_whatever_its_name() {
+    let at = |address: &str| vec![Endpoint::new("main").address(address)];
+    let config = Config::new("db").breaker(breaker::Config::consecutive(1));
+    let upstream = upstream(config.endpoint_with(at("10.0.0.1").remove(0)));
+    let mut world = World::new(&upstream, |_| at_once(Outcome::Transient));
+    world.run_call(Request::new(1));
+    let now = world.now;
+    assert_eq!(upstream.breaker(0).unwrap().state(now), State::Open);
+    let same = upstream.set_endpoints(at("10.0.0.1"), now).unwrap();
+    assert_eq!((same.version(), same.number("main")), (0, Some(0)));
+    let moved = upstream.set_endpoints(at("10.0.0.2"), now).unwrap();
+    assert_eq!((moved.version(), moved.number("main")), (1, Some(1)));
+    assert_eq!(upstream.breaker(1).unwrap().state(now), State::Closed);
+    let stats = upstream.stats(now);
+    assert_eq!(stats.endpoint("main").unwrap().transient, 0);
+    assert_eq!(stats.endpoints[0].balance.as_ref().unwrap().in_flight, 0);
+}
+
 /// A hundred changes a second under load, most of the endpoints new each time; attempts take longer
 /// than a membership lives.
 #[test]
