@@ -86,6 +86,7 @@ const ORDER: [(&str, &[&str]); 3] = [
         &[
             "budget",
             "endpoints",
+            "discover",
             "balance",
             "check",
             "eject",

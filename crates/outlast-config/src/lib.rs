@@ -24,6 +24,7 @@
 mod degrade;
 mod explain;
 mod health;
+mod members;
 pub mod plan;
 mod policies;
 mod problem;
@@ -41,6 +42,7 @@ mod yaml;
 use std::path::Path;
 
 pub use crate::explain::UnknownUpstream;
+pub use crate::members::endpoints;
 use crate::plan::Plan;
 pub use crate::problem::{Finding, Place, Problems, Severity};
 use crate::problem::{Problem, findings};

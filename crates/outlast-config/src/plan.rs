@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use outlast_core::balance;
 use outlast_core::degrade::{self, Condition};
 use outlast_core::ratio::Ratio;
 pub use outlast_core::tier::Tier;
@@ -322,8 +323,11 @@ pub struct Upstream {
     pub name: String,
     /// What protects it. It has been built once: it can work.
     pub policies: outlast_core::upstream::Config,
-    /// In the order in which the policies number them.
+    /// In the order in which the policies number them: those that it begins with, if they are
+    /// discovered.
     pub endpoints: Vec<Endpoint>,
+    /// Where endpoints come from while the gateway runs. Default: they never change.
+    pub discovery: Option<Discovery>,
     /// What is spoken to it.
     pub protocol: Protocol,
     /// What its rate limit counts by. Default: all calls together.
@@ -376,6 +380,63 @@ pub struct Endpoint {
     pub zone: Option<String>,
     /// How it is spoken to, where that differs from the others.
     pub dialect: Dialect,
+    /// The address that its host was found to have. Default: it is looked up for each connection.
+    pub address: Option<IpAddr>,
+}
+
+impl Endpoint {
+    /// As the policies know it. With another URL, or another address, it is another endpoint.
+    pub fn described(&self) -> balance::Endpoint {
+        let at = self.address.map_or(String::new(), |ip| format!(" at {ip}"));
+        let described = balance::Endpoint::new(self.name.as_str())
+            .weight(self.weight)
+            .priority(self.priority)
+            .address(format!("{}{at}", self.url()));
+        match &self.zone {
+            Some(zone) => described.zone(zone.as_str()),
+            None => described,
+        }
+    }
+
+    /// Its URL, as the file says it.
+    pub fn url(&self) -> String {
+        let Endpoint {
+            host, port, prefix, ..
+        } = self;
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{host}:{port}{prefix}")
+    }
+}
+
+/// Where endpoints come from while the gateway runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Discovery {
+    /// Each of [`Upstream::endpoints`] stands for all that its host's name leads to.
+    Names(Names),
+    /// A JSON file that is looked at again and again.
+    File(PathBuf),
+    /// Whoever may change something on the admin listener tells them.
+    Admin,
+}
+
+/// How names are looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// What is asked for.
+    pub record: Record,
+    /// How often, spread by a tenth both ways. Default 5 s.
+    pub every: Duration,
+    /// Default: the system's name servers, and its file of hosts.
+    pub server: Option<SocketAddr>,
+}
+
+/// What is asked of a name server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A and AAAA: the addresses of a host.
+    Address,
+    /// SRV: hosts with ports, priorities and weights, and then their addresses.
+    Service,
 }
 
 /// How one endpoint is spoken to, and what its answers mean. Default: as the client speaks, and as

@@ -14,7 +14,7 @@ use outlast_core::ratio::Ratio;
 use outlast_core::upstream::Config;
 use outlast_core::window::Window;
 use outlast_core::{
-    balance, breaker, budget, bulkhead, deadline, failover, fallback, fault, hedge, rate, retry,
+    breaker, budget, bulkhead, deadline, failover, fallback, fault, hedge, rate, retry,
 };
 
 use crate::plan::Endpoint;
@@ -35,13 +35,7 @@ pub(crate) fn policies(
 ) -> Config {
     let mut config = Config::new(name);
     for endpoint in endpoints {
-        let place = balance::Endpoint::new(endpoint.name.as_str())
-            .weight(endpoint.weight)
-            .priority(endpoint.priority);
-        config = config.endpoint_with(match &endpoint.zone {
-            Some(zone) => place.zone(zone.as_str()),
-            None => place,
-        });
+        config = config.endpoint_with(endpoint.described());
     }
     let before = problems.len();
     config = config.deadline(deadline(view)).budget(budget(view));

@@ -2,6 +2,7 @@
 //! refer to each other, orders that must be complete, addresses that clash.
 
 mod canary;
+mod discover;
 mod endpoint;
 mod redundancy;
 
@@ -387,9 +388,8 @@ impl Reader<'_, '_> {
 
     fn upstream(&mut self, entry: &Entry) -> Upstream {
         let view = View::new(&entry.node, &sections::UPSTREAM);
-        let endpoints = self.endpoints(view);
-        let endpoints = self.in_order(view, endpoints);
-        let complete = endpoints.len() == given_endpoints(view);
+        let discovery = self.discovery(view);
+        let (endpoints, complete) = self.first_endpoints(entry, view, discovery.as_ref());
         for key in ["deadline", "timeout", "connect_timeout"] {
             self.refuse_zero(view, key);
         }
@@ -425,6 +425,7 @@ impl Reader<'_, '_> {
             source,
             tls,
             endpoints,
+            discovery,
         }
     }
 

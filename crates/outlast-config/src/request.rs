@@ -160,6 +160,7 @@ pub(crate) fn endpoint(name: &str, text: &str) -> Result<Endpoint, String> {
         priority: 0,
         zone: None,
         dialect: Dialect::default(),
+        address: None,
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod canary;
 mod degrade;
+mod discover;
 mod endpoint;
 mod gateway;
 mod health;
@@ -11,6 +12,7 @@ mod upstream;
 
 pub(crate) use self::canary::CANARY;
 pub(crate) use self::degrade::{DEGRADE, FEATURE, MODE};
+pub(crate) use self::discover::{DISCOVER, MEMBER, MEMBERS};
 pub(crate) use self::endpoint::{ENDPOINT, EXCLUSIVE};
 pub(crate) use self::gateway::{GATEWAY, SECRET};
 pub(crate) use self::health::{CHECK, HEALTH};

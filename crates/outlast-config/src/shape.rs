@@ -80,6 +80,11 @@ pub(crate) fn check(node: &Node, section: &'static Section, problems: &mut Vec<P
     check_section(node, section, problems);
 }
 
+/// Checks a value that stands by itself.
+pub(crate) fn check_value(node: &Node, kind: &'static Kind, problems: &mut Vec<Problem>) {
+    check_kind(node, kind, problems);
+}
+
 fn check_section(node: &Node, section: &'static Section, problems: &mut Vec<Problem>) {
     let entries = match &node.value {
         Value::Map(entries) => entries.as_slice(),

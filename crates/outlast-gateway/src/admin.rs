@@ -6,6 +6,7 @@
 //! loopback is refused at the start.
 
 mod canary;
+mod endpoints;
 mod zones;
 
 use std::io;
@@ -18,7 +19,7 @@ use axum::extract::{Path, Request, State as Extract};
 use axum::http::{StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use outlast::breaker::Manual;
 use outlast_config::plan::{Admin, Secret};
@@ -100,6 +101,7 @@ pub(crate) fn read_secret(secret: &Secret) -> Result<String, String> {
 fn routes(state: Arc<State>) -> Router {
     let changing = Router::new()
         .route("/upstreams/{name}/breaker", post(force_breaker))
+        .route("/upstreams/{name}/endpoints", put(endpoints::put))
         .route("/routes/{name}/canary", post(canary::act))
         .route("/degrade", post(degrade))
         .route("/zones/{name}/evacuate", post(zones::evacuate))
@@ -217,7 +219,8 @@ async fn force_breaker(
         Forced::Closed => Manual::Closed,
         Forced::Auto => Manual::Auto,
     };
-    let names = upstream.endpoints.iter().map(|endpoint| &*endpoint.name);
+    let members = upstream.policies.members();
+    let names = members.iter().map(|(_, name)| name);
     let meant = names.filter(|name| force.endpoint.as_deref().is_none_or(|only| only == *name));
     let forced: Vec<_> = meant
         .filter(|name| upstream.policies.force_breaker(name, manual))

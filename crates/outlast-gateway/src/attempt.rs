@@ -35,7 +35,9 @@ use crate::connect::ConnectError;
 use crate::dialect::meaning_of;
 use crate::hold::Hold;
 use crate::journal::Refused;
-use crate::pool::{Connection, Pool, Stream2};
+use crate::members::Endpoint;
+use crate::peers::Peer;
+use crate::pool::{Connection, Stream2};
 use crate::refusal::{Dialect, GRPC_PUSHBACK};
 use crate::replay::{Copy, Fault, Source};
 use crate::table::Upstream;
@@ -66,8 +68,8 @@ pub(crate) struct Head {
     /// What of the body came with it.
     pub(crate) first: Option<Frame<Bytes>>,
     pub(crate) lease: Lease,
-    /// The number of the endpoint that it came from.
-    pub(crate) endpoint: usize,
+    /// The endpoint that it came from.
+    pub(crate) peer: Rc<Peer>,
 }
 
 impl Head {
@@ -96,7 +98,7 @@ impl Head {
 #[derive(Debug)]
 pub(crate) enum Lease {
     Http1 {
-        pool: Rc<Pool>,
+        peer: Rc<Peer>,
         sender: http1::SendRequest<Copy>,
         born: Time,
         body: Source,
@@ -110,14 +112,14 @@ impl Lease {
     /// The answer has been read to its end.
     pub(crate) fn give_back(self) {
         if let Lease::Http1 {
-            pool,
+            peer,
             sender,
             born,
             body,
         } = self
             && body.has_ended()
         {
-            pool.give_back(sender, born);
+            peer.pool.give_back(sender, born);
         }
     }
 }
@@ -125,6 +127,8 @@ impl Lease {
 /// Why an attempt has no answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
+    /// The endpoint left too long ago.
+    Gone,
     /// There was no connection.
     Unconnected(ConnectError),
     /// The endpoint said that it did not look at the request.
@@ -144,6 +148,7 @@ pub(crate) enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Failure::Gone => f.write_str("the endpoint is none of the upstream's any more"),
             Failure::Unconnected(error) => error.fmt(f),
             Failure::Unprocessed(error) => write!(f, "the request was refused: {error}"),
             Failure::Broken(error) => match error.source() {
@@ -168,14 +173,13 @@ pub(crate) async fn make(
     attempt: Attempt,
     hold: Option<Rc<Hold>>,
 ) -> Result<Head, Failure> {
-    let at = attempt.endpoint_index();
     let made = match hold {
-        None => make_at(&upstream, at, worker, &template, &attempt).await,
+        None => make_at(&upstream, worker, &template, &attempt).await,
         Some(hold) => make_held(&upstream, worker, &template, &attempt, &hold).await,
     };
     match &made {
         Ok(_) | Err(Failure::Client(_) | Failure::Spent) => {}
-        Err(failure) => note(&upstream.upstream, at, failure),
+        Err(failure) => note(&upstream.upstream, attempt.endpoint(), failure),
     }
     made
 }
@@ -190,28 +194,27 @@ async fn make_held(
 ) -> Result<Head, Failure> {
     let claimed = hold.claim(&upstream.upstream, template, attempt).await;
     let claim = claimed.map_err(Failure::Withheld)?;
-    let at = attempt.endpoint_index();
-    let made = make_at(upstream, at, worker, template, attempt).await;
+    let made = make_at(upstream, worker, template, attempt).await;
     hold.settle(claim, &upstream.upstream, template, &made);
     made
 }
 
 async fn make_at(
     upstream: &LocalUpstream,
-    at: usize,
     worker: usize,
     template: &Template,
     attempt: &Attempt,
 ) -> Result<Head, Failure> {
-    let (pool, endpoint) = (&upstream.pools[at], &upstream.upstream.endpoints[at]);
-    let shard = endpoint.metrics.shard(worker);
+    let peer = upstream.peers.peer(attempt.endpoint_index());
+    let peer = peer.ok_or(Failure::Gone)?;
+    let shard = peer.endpoint.metrics.shard(worker);
     // What became of a request that was sent and got no answer.
     let mut broken = None;
     for stale in 0.. {
         if template.body.has_lost_its_start() {
             return Err(Failure::Spent);
         }
-        let connection = pool.connection(stale >= STALE_BEFORE_FRESH).await;
+        let connection = peer.pool.connection(stale >= STALE_BEFORE_FRESH).await;
         let connection = connection.map_err(|error| {
             shard.unconnected.fetch_add(1, Ordering::Relaxed);
             // What was sent before stays sent.
@@ -222,8 +225,13 @@ async fn make_at(
         if !reused {
             shard.connected.fetch_add(1, Ordering::Relaxed);
         }
-        let request = template.request(&upstream.upstream, at, attempt, connection.version());
-        let lost = match connection.send(request, pool, at, &template.body).await {
+        let request = template.request(
+            &upstream.upstream,
+            &peer.endpoint,
+            attempt,
+            connection.version(),
+        );
+        let lost = match connection.send(request, &peer, &template.body).await {
             Ok(head) if head.is_ambiguous() => return Err(Failure::Ambiguous),
             Ok(head) => return head.begin().await.map_err(Failure::Broken),
             Err(lost) => lost,
@@ -277,8 +285,7 @@ impl Connection {
     pub(crate) async fn send(
         self,
         request: Request<Copy>,
-        pool: &Rc<Pool>,
-        endpoint: usize,
+        peer: &Rc<Peer>,
         body: &Source,
     ) -> Result<Head, Lost> {
         let lost = |mut error: hyper::client::conn::TrySendError<Request<Copy>>| Lost {
@@ -291,7 +298,7 @@ impl Connection {
             } => {
                 let response = sender.try_send_request(request).await.map_err(lost)?;
                 let lease = Lease::Http1 {
-                    pool: Rc::clone(pool),
+                    peer: Rc::clone(peer),
                     sender,
                     born,
                     body: body.clone(),
@@ -300,7 +307,7 @@ impl Connection {
                     response,
                     first: None,
                     lease,
-                    endpoint,
+                    peer: Rc::clone(peer),
                 })
             }
             Connection::Http2 { mut sender, stream } => {
@@ -310,7 +317,7 @@ impl Connection {
                     response,
                     first: None,
                     lease,
-                    endpoint,
+                    peer: Rc::clone(peer),
                 })
             }
         }
@@ -331,20 +338,19 @@ impl Template {
     fn request(
         &self,
         upstream: &Upstream,
-        at: usize,
+        endpoint: &Endpoint,
         attempt: &Attempt,
         version: Version,
     ) -> Request<Copy> {
         let mut request = Request::new(self.body.copy());
         *request.method_mut() = self.method.clone();
         *request.version_mut() = version;
-        *request.uri_mut() = self.uri(upstream, at, version);
+        *request.uri_mut() = self.uri(endpoint, version);
         *request.headers_mut() = if self.keeps_headers {
             self.headers.borrow().clone()
         } else {
             self.headers.take()
         };
-        let endpoint = &upstream.endpoints[at];
         let fields = request.headers_mut();
         endpoint.dialect.apply(fields);
         if version == Version::HTTP_11 {
@@ -373,8 +379,7 @@ impl Template {
         })
     }
 
-    fn uri(&self, upstream: &Upstream, at: usize, version: Version) -> Uri {
-        let endpoint = &upstream.endpoints[at];
+    fn uri(&self, endpoint: &Endpoint, version: Version) -> Uri {
         let known = endpoint.dialect.rewritten(&self.path_and_query);
         let path_and_query = known.unwrap_or_else(|| self.path_and_query.clone());
         let path_and_query = if endpoint.plan.prefix.is_empty() {
@@ -414,7 +419,7 @@ pub(crate) fn judge(
     result: &Result<Head, Failure>,
 ) -> Outcome {
     match result {
-        Err(Failure::Unconnected(_) | Failure::Unprocessed(_)) => Outcome::Unsent,
+        Err(Failure::Gone | Failure::Unconnected(_) | Failure::Unprocessed(_)) => Outcome::Unsent,
         Err(Failure::Broken(_) | Failure::Ambiguous) => Outcome::Transient,
         Err(Failure::Client(_) | Failure::Spent | Failure::Withheld(_)) => Outcome::Ignored,
         Ok(head) => judge_head(upstream, dialect, head),
@@ -423,7 +428,7 @@ pub(crate) fn judge(
 
 fn judge_head(upstream: &Upstream, dialect: Dialect, head: &Head) -> Outcome {
     let (status, fields) = (head.response.status(), head.response.headers());
-    let ruled = upstream.endpoints[head.endpoint].dialect.means(status);
+    let ruled = head.peer.endpoint.dialect.means(status);
     let ruled = ruled.or_else(|| meaning_of(&upstream.plan.outcomes, status));
     if let Some(means) = ruled {
         return meaning(means, || headers::retry_after(fields, wall()));
@@ -451,9 +456,8 @@ fn meaning(means: Meaning, retry_after: impl FnOnce() -> Option<Duration>) -> Ou
     }
 }
 
-fn note(upstream: &Upstream, at: usize, failure: &Failure) {
-    let endpoint = &upstream.endpoints[at].name;
-    tracing::debug!(upstream = upstream.plan.name, %endpoint, error = %failure, "an attempt failed");
+fn note(upstream: &Upstream, endpoint: &str, failure: &Failure) {
+    tracing::debug!(upstream = upstream.plan.name, endpoint, error = %failure, "an attempt failed");
     upstream.errors.note(endpoint, failure.to_string(), wall());
 }
 

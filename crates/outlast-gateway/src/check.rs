@@ -16,9 +16,9 @@ use outlast::health::probe;
 use outlast_config::plan::ActiveCheck;
 use tokio::task::JoinHandle;
 
-use crate::pool::Pool;
+use crate::peers::{Peer, Peers};
 use crate::replay::Source;
-use crate::table::{Endpoint, Upstream};
+use crate::table::Upstream;
 
 /// The task that asks; it ends when this is dropped.
 #[derive(Debug)]
@@ -32,16 +32,17 @@ impl Drop for Checking {
 
 impl Checking {
     /// Begins to ask; `None` if the plan does not want it.
-    pub(crate) fn start(upstream: &Arc<Upstream>, pools: &[Rc<Pool>]) -> Option<Checking> {
+    pub(crate) fn start(upstream: &Arc<Upstream>, peers: &Rc<Peers>) -> Option<Checking> {
         let check = upstream.plan.check.clone()?;
-        let (owner, pools) = (Arc::clone(upstream), pools.to_vec());
+        let peers = Rc::clone(peers);
         let checks = upstream.policies.check_endpoints(move |probe| {
-            let (check, owner) = (check.clone(), Arc::clone(&owner));
-            let (number, pool) = (
-                probe.endpoint_index(),
-                Rc::clone(&pools[probe.endpoint_index()]),
-            );
-            async move { is_well(&check, &owner, number, &pool).await }
+            let (check, peer) = (check.clone(), peers.peer(probe.endpoint_index()));
+            async move {
+                match peer {
+                    Some(peer) => is_well(&check, &peer).await,
+                    None => false,
+                }
+            }
         });
         let checks = checks.expect("who plans a check configures it");
         Some(Checking(tokio::task::spawn_local(async move {
@@ -50,12 +51,11 @@ impl Checking {
     }
 }
 
-async fn is_well(check: &ActiveCheck, owner: &Upstream, number: usize, pool: &Rc<Pool>) -> bool {
-    let endpoint = &owner.endpoints[number];
+async fn is_well(check: &ActiveCheck, peer: &Rc<Peer>) -> bool {
     match check {
-        ActiveCheck::Connect => pool.reaches().await,
-        ActiveCheck::Http(path) => answers(path, endpoint, number, pool).await.unwrap_or(false),
-        ActiveCheck::Grpc(service) => match probe::grpc(&endpoint.origin(), service) {
+        ActiveCheck::Connect => peer.pool.reaches().await,
+        ActiveCheck::Http(path) => answers(path, peer).await.unwrap_or(false),
+        ActiveCheck::Grpc(service) => match probe::grpc(&peer.endpoint.place(), service) {
             Ok(probe) => probe().await.is_ok(),
             Err(_) => false,
         },
@@ -63,8 +63,9 @@ async fn is_well(check: &ActiveCheck, owner: &Upstream, number: usize, pool: &Rc
 }
 
 /// Whether a GET is answered with 2xx; `None` if it is not answered.
-async fn answers(path: &str, endpoint: &Endpoint, number: usize, pool: &Rc<Pool>) -> Option<bool> {
-    let connection = pool.connection(false).await.ok()?;
+async fn answers(path: &str, peer: &Rc<Peer>) -> Option<bool> {
+    let endpoint = &peer.endpoint;
+    let connection = peer.pool.connection(false).await.ok()?;
     let (body, version) = (Source::empty(), connection.version());
     let mut request = Request::new(body.copy());
     *request.method_mut() = Method::GET;
@@ -78,7 +79,7 @@ async fn answers(path: &str, endpoint: &Endpoint, number: usize, pool: &Rc<Pool>
         let host = HeaderValue::from_str(&authority).ok()?;
         request.headers_mut().insert(HOST, host);
     }
-    let mut head = connection.send(request, pool, number, &body).await.ok()?;
+    let mut head = connection.send(request, peer, &body).await.ok()?;
     let well = head.response.status().is_success();
     let answer = head.response.body_mut();
     let mut read = 0;

@@ -51,7 +51,7 @@ impl Dial {
             }
         };
         Ok(Dial {
-            address: host.parse().ok(),
+            address: endpoint.address.or(host.parse().ok()),
             endpoint: endpoint.clone(),
             tls,
             timeout,

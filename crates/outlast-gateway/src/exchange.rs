@@ -19,6 +19,7 @@ use outlast::time::Time;
 use crate::answer::Cut;
 use crate::connection::Client;
 use crate::metrics::Instead;
+use crate::peers::Peer;
 use crate::replay::Source;
 use crate::rollout::Trial;
 use crate::worker::Local;
@@ -33,7 +34,7 @@ pub(crate) struct Exchange {
     route: Option<usize>,
     status: Option<StatusCode>,
     attempts: u32,
-    endpoint: Option<Rc<str>>,
+    endpoint: Option<Rc<Peer>>,
     reason: Option<&'static str>,
     path: Option<PathAndQuery>,
     body: Option<Source>,
@@ -110,9 +111,9 @@ impl Exchange {
     }
 
     /// Its calls made so many attempts, and this endpoint answered.
-    pub(crate) fn attempted(&mut self, attempts: u32, endpoint: Option<&Rc<str>>) {
+    pub(crate) fn attempted(&mut self, attempts: u32, endpoint: Option<Rc<Peer>>) {
         self.attempts += attempts;
-        self.endpoint = endpoint.cloned();
+        self.endpoint = endpoint;
     }
 
     /// So much is left of the rate limit that it was counted by.
@@ -192,7 +193,7 @@ impl Exchange {
             method = %self.method,
             path = self.path.as_ref().map_or("-", PathAndQuery::path),
             route,
-            endpoint = self.endpoint.as_deref().unwrap_or("-"),
+            endpoint = self.endpoint.as_ref().map_or("-", |peer| &*peer.endpoint.name),
             status = self.status.map_or(0, |status| status.as_u16()),
             attempts = self.attempts,
             reason = self.reason.unwrap_or("-"),

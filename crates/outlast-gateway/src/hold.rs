@@ -46,8 +46,8 @@ impl Hold {
             Arc::new(Journal::of_one_call())
         };
         let holder = given.as_ref().and_then(|key| journal.holder(key, *bounds));
-        let mut endpoints = upstream.endpoints.iter();
-        let holder = holder.and_then(|name| endpoints.position(|endpoint| endpoint.name == name));
+        let members = upstream.policies.members();
+        let holder = holder.and_then(|name| members.number(&name));
         Some(Hold {
             binding: Binding::new(holder),
             bounds: *bounds,
@@ -79,7 +79,9 @@ impl Hold {
             Some(key) => Arc::clone(key),
             None => text(template.made_key(attempt)),
         };
-        let provider = &upstream.endpoints[at].name;
+        let directory = upstream.members.latest();
+        let endpoint = directory.named(attempt.endpoint());
+        let provider = &endpoint.expect("an order of providers never changes").name;
         let claim = self.journal.begin(&key, provider, self.bounds).await?;
         self.binding.bind(at);
         Ok(claim)
@@ -107,8 +109,7 @@ fn verdict(upstream: &Upstream, template: &Template, made: &Result<Head, Failure
         (Outcome::Unsent, _) | (_, Err(Failure::Spent | Failure::Withheld(_))) => Verdict::Untried,
         (Outcome::Success | Outcome::Permanent, _) => Verdict::Served,
         (Outcome::Transient | Outcome::Overload { .. }, Ok(head)) => {
-            let endpoint = &upstream.endpoints[head.endpoint];
-            match endpoint.dialect.means(head.response.status()) {
+            match head.peer.endpoint.dialect.means(head.response.status()) {
                 Some(Meaning::Transient) => Verdict::Refused,
                 Some(Meaning::Overload) => Verdict::Untried,
                 _ => Verdict::Unknown,

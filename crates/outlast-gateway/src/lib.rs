@@ -16,6 +16,7 @@ mod connect;
 mod connection;
 mod degrade;
 mod dialect;
+mod discover;
 mod exchange;
 mod forward;
 mod guard;
@@ -25,7 +26,9 @@ mod hold;
 mod journal;
 mod listen;
 mod load;
+mod members;
 mod metrics;
+mod peers;
 mod pool;
 mod prometheus;
 mod proxy;
@@ -54,9 +57,9 @@ use tokio::sync::watch;
 
 pub use crate::rollout::status::{CanaryStatus, DecisionStatus, VersionStatus};
 pub use crate::status::{
-    BalanceStatus, BreakerStatus, BudgetStatus, BulkheadStatus, DegradeStatus, EndpointStatus,
-    ErrorStatus, ExclusiveStatus, Latency, ModeStatus, RouteStatus, ShedStatus, SignalsStatus,
-    StaleStatus, Status, SwitchStatus, UpstreamStatus,
+    BalanceStatus, BreakerStatus, BudgetStatus, BulkheadStatus, DegradeStatus, DiscoveryStatus,
+    EndpointStatus, ErrorStatus, ExclusiveStatus, Latency, ModeStatus, RouteStatus, ShedStatus,
+    SignalsStatus, StaleStatus, Status, SwitchStatus, UpstreamStatus,
 };
 use crate::table::{Changes, Table};
 use crate::worker::{Phase, Shared};

@@ -35,7 +35,7 @@ impl Load {
         Some(Load {
             in_flight,
             limit: limit.max(1),
-            instances: u32::try_from(upstream.endpoints.len()).unwrap_or(u32::MAX),
+            instances: u32::try_from(stats.endpoints.len()).unwrap_or(u32::MAX),
             target: upstream.plan.target_utilisation.as_f64(),
         })
     }

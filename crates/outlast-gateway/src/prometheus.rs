@@ -1,15 +1,15 @@
 //! The same numbers for Prometheus: text format 0.0.4, names after its conventions.
 //!
 //! Labels come from the plan (routes, upstreams, endpoints) and from fixed lists, so their number
-//! is bounded by the file.
+//! is bounded by the file, or by the most endpoints that an upstream may be found to have.
 
 mod canary;
+mod endpoints;
 
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use outlast::breaker::State as BreakerState;
 use outlast::reject::Reason;
 use outlast::tier::Tier;
 
@@ -26,7 +26,8 @@ pub(crate) fn render(state: &State) -> String {
     let mut page = Page::default();
     of_gateway(&mut page, state);
     of_routes(&mut page, &table);
-    of_endpoints(&mut page, &table);
+    endpoints::of_endpoints(&mut page, &table);
+    endpoints::of_discovery(&mut page, &table);
     of_upstreams(&mut page, &table);
     canary::of_canaries(&mut page, &table);
     of_degrade(&mut page, &table);
@@ -90,101 +91,6 @@ fn of_routes(page: &mut Page, table: &Table) {
             &[("route", route)],
             &metrics.durations(),
         );
-    }
-}
-
-fn of_endpoints(page: &mut Page, table: &Table) {
-    let help = "from the start of an attempt to the head of its answer";
-    page.family("outlast_attempt_seconds", "histogram", help);
-    each_endpoint(table, |labels, at, upstream| {
-        let heads = upstream.endpoints[at].metrics.heads();
-        page.histogram("outlast_attempt_seconds", labels, &heads);
-    });
-    page.family(
-        "outlast_attempts_total",
-        "counter",
-        "finished attempts, by outcome",
-    );
-    each_endpoint(table, |labels, at, upstream| {
-        let stats = &upstream.policies.stats().endpoints[at];
-        for (outcome, count) in [
-            ("success", stats.successes),
-            ("transient", stats.transient),
-            ("permanent", stats.permanent),
-            ("overload", stats.overloads),
-            ("ignored", stats.ignored),
-        ] {
-            let labels = [labels, &[("outcome", outcome)]].concat();
-            page.sample("outlast_attempts_total", &labels, count);
-        }
-    });
-    let help = "what an endpoint carries in comparison with the others; 0 if it gets nothing";
-    page.family("outlast_endpoint_weight", "gauge", help);
-    each_endpoint(table, |labels, at, upstream| {
-        if let Some(balance) = &upstream.policies.stats().endpoints[at].balance {
-            page.sample("outlast_endpoint_weight", labels, balance.weight);
-        }
-    });
-    let help = "1 for an endpoint that is evacuated, ejected or failed its checks";
-    page.family("outlast_endpoint_unusable", "gauge", help);
-    each_endpoint(table, |labels, at, upstream| {
-        if let Some(balance) = &upstream.policies.stats().endpoints[at].balance {
-            let unusable = u32::from(balance.unusable.is_some());
-            page.sample("outlast_endpoint_unusable", labels, unusable);
-        }
-    });
-    page.family(
-        "outlast_breaker_open",
-        "gauge",
-        "1 open, 0.5 half-open, 0 closed",
-    );
-    each_endpoint(table, |labels, at, upstream| {
-        if let Some(breaker) = &upstream.policies.stats().endpoints[at].breaker {
-            let value = match breaker.state {
-                BreakerState::Open | BreakerState::ForcedOpen => "1",
-                BreakerState::HalfOpen => "0.5",
-                _ => "0",
-            };
-            page.sample("outlast_breaker_open", labels, value);
-        }
-    });
-    page.family(
-        "outlast_breaker_trips_total",
-        "counter",
-        "how often the breaker tripped",
-    );
-    each_endpoint(table, |labels, at, upstream| {
-        if let Some(breaker) = &upstream.policies.stats().endpoints[at].breaker {
-            page.sample("outlast_breaker_trips_total", labels, breaker.trips);
-        }
-    });
-    page.family(
-        "outlast_connects_total",
-        "counter",
-        "connections to endpoints, by result",
-    );
-    each_endpoint(table, |labels, at, upstream| {
-        let [made, failed, stale] = upstream.endpoints[at].metrics.connections();
-        for (result, count) in [("made", made), ("failed", failed), ("stale", stale)] {
-            let labels = [labels, &[("result", result)]].concat();
-            page.sample("outlast_connects_total", &labels, count);
-        }
-    });
-}
-
-fn each_endpoint(
-    table: &Table,
-    mut each: impl FnMut(&[(&'static str, &str)], usize, &crate::table::Upstream),
-) {
-    for entry in &table.upstreams {
-        let upstream = &entry.upstream;
-        for (at, endpoint) in upstream.endpoints.iter().enumerate() {
-            let labels = [
-                ("upstream", upstream.plan.name.as_str()),
-                ("endpoint", &*endpoint.name),
-            ];
-            each(&labels, at, upstream);
-        }
     }
 }
 

@@ -276,10 +276,9 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
             noted(&mut exchange, &prepared, &opened, degrade, now.since(asked));
             asked = now;
         }
-        let endpoint = opened
-            .endpoint
-            .map(|endpoint| &local.upstreams[at].names[endpoint]);
-        exchange.attempted(opened.attempts, endpoint);
+        let peers = &local.upstreams[at].peers;
+        let peer = opened.endpoint.and_then(|number| peers.peer(number));
+        exchange.attempted(opened.attempts, peer);
         if failed.is_empty() {
             exchange.called(opened.why, opened.attempts);
         }
@@ -492,11 +491,9 @@ async fn pass(
         return Box::pin(refuse(exchange, &refusal, prepared.template.dialect)).await;
     };
     prepared.template.body.stop_keeping();
-    if let Some((open, endpoint)) = opened.open.as_ref().zip(opened.endpoint) {
-        let upstream = &exchange.local().upstreams[made.upstream].upstream;
-        let shard = upstream.endpoints[endpoint]
-            .metrics
-            .shard(exchange.client().worker.index);
+    let endpoint = Arc::clone(&head.peer.endpoint);
+    if let Some(open) = &opened.open {
+        let shard = endpoint.metrics.shard(exchange.client().worker.index);
         shard.head.record(open.took());
     }
     let (mut parts, incoming) = head.response.into_parts();
@@ -508,7 +505,7 @@ async fn pass(
     let local = Rc::clone(exchange.local());
     let upstream = &local.table.upstreams[made.upstream].upstream;
     if prepared.template.dialect == Dialect::Http {
-        parts.status = upstream.endpoints[head.endpoint].dialect.seen(parts.status);
+        parts.status = endpoint.dialect.seen(parts.status);
     }
     let recording = prepared.stale_key.as_ref().filter(|_| opened.why.is_none());
     let recording = recording

@@ -8,7 +8,7 @@ mod degrade;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use outlast::balance::Unusable;
 use outlast::check;
@@ -21,9 +21,10 @@ use serde::Serialize;
 pub use self::degrade::{DegradeStatus, ModeStatus, SignalsStatus, SwitchStatus};
 use crate::State;
 use crate::histogram::Summary;
+use crate::members::Endpoint;
 use crate::metrics::CLASSES;
 use crate::rollout::status::CanaryStatus;
-use crate::table::{Endpoint, Route, Table, Upstream};
+use crate::table::{Route, Table, Upstream};
 use crate::worker::Phase;
 
 /// How the gateway is doing.
@@ -89,10 +90,25 @@ pub struct UpstreamStatus {
     pub latency: Latency,
     /// Its cache of stale answers, if it has one.
     pub stale: Option<StaleStatus>,
+    /// Where its endpoints come from, unless they never change.
+    pub discovery: Option<DiscoveryStatus>,
     /// What it knows of keys that stay with one endpoint, if they do.
     pub exclusive: Option<ExclusiveStatus>,
     /// The latest errors, oldest first.
     pub last_errors: Vec<ErrorStatus>,
+}
+
+/// Where endpoints come from.
+#[derive(Clone, Debug, Serialize)]
+pub struct DiscoveryStatus {
+    /// `dns`, `srv`, `file` or `admin`.
+    pub from: &'static str,
+    /// How often the endpoints have changed.
+    pub changes: u64,
+    /// The last change, in Unix seconds.
+    pub changed: Option<f64>,
+    /// Why they are not found at the moment; the last ones stay.
+    pub error: Option<String>,
 }
 
 /// How an endpoint is doing.
@@ -313,16 +329,17 @@ fn of_upstream(upstream: &Upstream, now: Time) -> UpstreamStatus {
             .filter(|&(_, count)| count > 0)
             .collect()
     };
-    let heads = upstream
-        .endpoints
+    let endpoints = upstream
+        .members
+        .latest()
+        .with_stats(stats.endpoints.clone());
+    let heads = endpoints
         .iter()
-        .map(|endpoint| endpoint.metrics.heads());
+        .map(|(endpoint, _)| endpoint.metrics.heads());
     UpstreamStatus {
         name: upstream.plan.name.clone(),
-        endpoints: upstream
-            .endpoints
+        endpoints: endpoints
             .iter()
-            .zip(&stats.endpoints)
             .map(|(endpoint, stats)| of_endpoint(endpoint, stats, now))
             .collect(),
         shed: stats.shed.as_ref().map(|shed| ShedStatus {
@@ -353,6 +370,15 @@ fn of_upstream(upstream: &Upstream, now: Time) -> UpstreamStatus {
         stale: upstream.stale.as_ref().map(|stale| {
             let (answers, bytes) = stale.size();
             StaleStatus { answers, bytes }
+        }),
+        discovery: upstream.discovery.as_ref().map(|discovery| {
+            let latest = discovery.latest();
+            DiscoveryStatus {
+                from: discovery.from(),
+                changes: stats.version,
+                changed: latest.changed.map(unix_seconds),
+                error: latest.error,
+            }
         }),
         exclusive: upstream
             .exclusive
@@ -426,15 +452,16 @@ fn last_errors(upstream: &Upstream) -> Vec<ErrorStatus> {
     let latest = upstream.errors.latest().into_iter();
     latest
         .map(|last| ErrorStatus {
-            at: last
-                .at
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_secs_f64(),
+            at: unix_seconds(last.at),
             endpoint: last.endpoint,
             error: last.error,
         })
         .collect()
+}
+
+fn unix_seconds(at: SystemTime) -> f64 {
+    let since = at.duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64()
 }
 
 fn latency(summary: &Summary) -> Latency {

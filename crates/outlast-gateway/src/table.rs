@@ -8,7 +8,6 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::uri::Scheme;
 use http::{HeaderName, StatusCode};
 use outlast::canary::Side;
 use outlast_config::plan::{self, Affinity, Plan, RateKey};
@@ -16,12 +15,12 @@ use rustls::ServerConfig;
 use tokio::runtime::Handle;
 
 use crate::answer::Body;
-use crate::connect::Dial;
 use crate::degrade::Degradation;
-use crate::dialect::Dialect;
+use crate::discover::{self, Discovery};
 use crate::health::Vitals;
 use crate::journal::{Bounds, Journal};
-use crate::metrics::{EndpointMetrics, Errors, RouteMetrics};
+use crate::members::Members;
+use crate::metrics::{Errors, RouteMetrics};
 use crate::rollout::{Rollout, Trial};
 use crate::stale::Stale;
 use crate::{listen, routes, tls};
@@ -84,7 +83,8 @@ pub(crate) struct Entry {
 pub(crate) struct Upstream {
     pub(crate) plan: plan::Upstream,
     pub(crate) policies: outlast::Upstream,
-    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) members: Members,
+    pub(crate) discovery: Option<Discovery>,
     /// Whether an endpoint gets other header fields than the client sent.
     pub(crate) changes_fields: bool,
     pub(crate) idempotency_key: HeaderName,
@@ -113,45 +113,6 @@ pub(crate) enum Counts {
     Together,
     ByClient,
     ByHeader(HeaderName),
-}
-
-/// One address.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    pub(crate) name: Arc<str>,
-    pub(crate) dial: Dial,
-    pub(crate) plan: plan::Endpoint,
-    pub(crate) dialect: Dialect,
-    pub(crate) metrics: EndpointMetrics,
-}
-
-impl Endpoint {
-    /// Its URL.
-    pub(crate) fn url(&self) -> String {
-        let plan::Endpoint {
-            host, port, prefix, ..
-        } = &self.plan;
-        format!("{}://{host}:{port}{prefix}", self.scheme())
-    }
-
-    /// Its host and port.
-    pub(crate) fn authority(&self) -> String {
-        format!("{}:{}", self.plan.host, self.plan.port)
-    }
-
-    /// Its URL without a path.
-    pub(crate) fn origin(&self) -> String {
-        format!("{}://{}", self.scheme(), self.authority())
-    }
-
-    /// What it is spoken to by.
-    pub(crate) fn scheme(&self) -> Scheme {
-        if self.plan.tls {
-            Scheme::HTTPS
-        } else {
-            Scheme::HTTP
-        }
-    }
 }
 
 /// A fixed answer.
@@ -354,21 +315,25 @@ fn upstreams(
 ) -> Result<(Vec<Entry>, Changes), String> {
     let mut changes = Changes::default();
     let mut entries = Vec::new();
+    let mut new = Vec::new();
     for upstream in &plan.upstreams {
-        let former = before
-            .and_then(|before| before.upstream_named(&upstream.name))
-            .filter(|former| former.plan.source == upstream.source);
+        let former = before.and_then(|before| before.upstream_named(&upstream.name));
         let kept = match former {
-            Some(former) => {
+            Some(former) if former.plan.source == upstream.source => {
                 changes.kept += 1;
                 Arc::clone(former)
             }
-            None => {
+            _ => {
                 changes.new += 1;
                 let journal = before.and_then(|before| before.journal_of(upstream));
                 let built = Upstream::new(upstream.clone(), journal, workers)
                     .map_err(|error| format!("upstream {}: {error}", upstream.name))?;
-                Arc::new(built)
+                if let Some(former) = former {
+                    built.go_on_from(former);
+                }
+                let built = Arc::new(built);
+                new.push(Arc::clone(&built));
+                built
             }
         };
         entries.push(Entry {
@@ -376,6 +341,7 @@ fn upstreams(
             instead: upstream.fallback.upstream,
         });
     }
+    discover::look_first(&new);
     changes.gone = before.map_or(0, |before| before.upstreams.len()) - changes.kept;
     Ok((entries, changes))
 }
@@ -397,27 +363,14 @@ impl Upstream {
     ) -> Result<Upstream, String> {
         let policies =
             outlast::Upstream::new(plan.policies.clone()).map_err(|error| error.to_string())?;
-        let secure = plan.endpoints.iter().any(|endpoint| endpoint.tls);
-        let tls = secure
-            .then(|| tls::client(&plan.tls, plan.protocol))
-            .transpose()?;
-        let endpoint = |endpoint: &plan::Endpoint| {
-            let server_name = plan.tls.server_name.as_deref();
-            Ok::<_, String>(Endpoint {
-                name: Arc::from(endpoint.name.as_str()),
-                dial: Dial::new(endpoint, tls.as_ref(), server_name, plan.connect_timeout)?,
-                dialect: Dialect::new(&endpoint.dialect)
-                    .map_err(|error| format!("endpoint {}: {error}", endpoint.name))?,
-                plan: endpoint.clone(),
-                metrics: EndpointMetrics::new(workers),
-            })
-        };
-        let endpoints = plan.endpoints.iter().map(endpoint);
-        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
-        let mut dialects = endpoints.iter().map(|endpoint| &endpoint.dialect);
+        let members = Members::new(&plan, workers)?;
+        let first = members.latest();
+        let mut first = first.endpoints.iter();
         Ok(Upstream {
-            changes_fields: dialects.any(Dialect::changes_fields),
-            endpoints,
+            // Those that come later have no dialect, or that of one of these.
+            changes_fields: first.any(|(_, endpoint)| endpoint.dialect.changes_fields()),
+            members,
+            discovery: plan.discovery.clone().map(Discovery::new),
             idempotency_key: header_name(&plan.idempotency_key)?,
             limits_rate: policies.rate_room(()).is_some(),
             rate_key: match &plan.rate_key {

@@ -22,8 +22,9 @@ use tokio::task::LocalSet;
 
 use crate::check::Checking;
 use crate::connection;
+use crate::discover::Discovering;
 use crate::health::Vitals;
-use crate::pool::Pool;
+use crate::peers::Peers;
 use crate::table::{Listener, Sockets, Table, Upstream};
 use crate::times::{TICK, Times, Verdict};
 
@@ -78,9 +79,9 @@ pub(crate) struct Local {
 #[derive(Debug)]
 pub(crate) struct LocalUpstream {
     pub(crate) upstream: Arc<Upstream>,
-    pub(crate) pools: Vec<Rc<Pool>>,
-    pub(crate) names: Vec<Rc<str>>,
+    pub(crate) peers: Rc<Peers>,
     _checking: Option<Checking>,
+    _discovering: Option<Discovering>,
 }
 
 /// A connection that the sweep looks after.
@@ -324,12 +325,8 @@ impl Worker {
             degrade.state.tick();
         }
         if tick.is_multiple_of(POOL_TICKS) {
-            let pools = local.upstreams.iter().flat_map(|upstream| &upstream.pools);
-            let mut open = 0;
-            for pool in pools {
-                pool.sweep();
-                open += pool.size();
-            }
+            let peers = local.upstreams.iter().map(|upstream| &upstream.peers);
+            let open = peers.map(|peers| peers.sweep()).sum();
             let before = self.pooled.replace(open);
             self.shared.pooled.fetch_add(open, Ordering::Relaxed);
             self.shared.pooled.fetch_sub(before, Ordering::Relaxed);
@@ -390,22 +387,14 @@ impl Local {
 
 impl LocalUpstream {
     fn new(upstream: Arc<Upstream>, worker: usize) -> LocalUpstream {
-        let plan = &upstream.plan;
-        let pool = |dial: &crate::connect::Dial| {
-            Rc::new(Pool::new(dial.clone(), plan.protocol, plan.pool.clone()))
-        };
-        let dials = upstream.endpoints.iter().map(|endpoint| &endpoint.dial);
-        let pools: Vec<_> = dials.map(pool).collect();
+        let peers = Rc::new(Peers::new(Arc::clone(&upstream)));
         // One worker asks for all.
-        let checking = (worker == 0).then(|| Checking::start(&upstream, &pools));
+        let checking = (worker == 0).then(|| Checking::start(&upstream, &peers));
+        let discovering = (worker == 0).then(|| Discovering::start(&upstream));
         LocalUpstream {
             _checking: checking.flatten(),
-            pools,
-            names: upstream
-                .endpoints
-                .iter()
-                .map(|endpoint| Rc::from(&*endpoint.name))
-                .collect(),
+            _discovering: discovering.flatten(),
+            peers,
             upstream,
         }
     }

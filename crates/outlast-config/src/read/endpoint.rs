@@ -10,7 +10,7 @@ use crate::problem::Problem;
 use crate::sections::{self, ENDPOINT, EXCLUSIVE, SECRET, UPSTREAM};
 use crate::view::View;
 use crate::yaml::{Entry, Node, Value};
-use crate::{request, shape, value};
+use crate::{members, request, shape, value};
 
 impl Reader<'_, '_> {
     pub(super) fn endpoints(&mut self, view: View<'_>) -> Vec<Endpoint> {
@@ -40,12 +40,8 @@ impl Reader<'_, '_> {
                     let dialect = self.dialect(view, key);
                     let endpoint = request::endpoint(&name, view.text("url")?).ok()?;
                     Some(Endpoint {
-                        weight: view.count("weight").unwrap_or(1),
-                        priority: u8::try_from(view.count("priority").unwrap_or(0))
-                            .unwrap_or(u8::MAX),
-                        zone: view.text("zone").map(str::to_owned),
                         dialect,
-                        ..endpoint
+                        ..members::placed(view, endpoint)
                     })
                 }
                 Value::Empty | Value::List(_) => None,

@@ -1,6 +1,7 @@
 //! The keys of an endpoint that is more than its URL, and of an upstream whose endpoints are
 //! different providers.
 
+use super::discover::{PRIORITY, WEIGHT, ZONE};
 use super::gateway::SECRET;
 use super::key;
 use super::upstream::OUTCOME;
@@ -12,24 +13,9 @@ pub(crate) static ENDPOINT: Section = Section {
     doc: "One address of an upstream, and how it is spoken to if that differs from the others.",
     keys: &[
         key("url", Kind::Url, Required, "where it is"),
-        key(
-            "weight",
-            Kind::Count(1, 1000),
-            Is("1"),
-            "how much it carries in comparison with the others",
-        ),
-        key(
-            "priority",
-            Kind::Count(0, 255),
-            Is("0"),
-            "those of larger numbers are used when the smaller ones are not enough",
-        ),
-        key(
-            "zone",
-            Kind::Text,
-            Means("nowhere in particular"),
-            "where it is; by zones traffic is preferred and evacuated",
-        ),
+        WEIGHT,
+        PRIORITY,
+        ZONE,
         key(
             "rewrite",
             Kind::AnyOf(&[Kind::Text, Kind::Part(&REWRITE)]),

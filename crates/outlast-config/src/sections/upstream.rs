@@ -1,5 +1,6 @@
 //! The keys of an upstream.
 
+use super::discover::DISCOVER;
 use super::endpoint::{ENDPOINT, EXCLUSIVE};
 use super::key;
 use super::redundancy::{ACTIVE_CHECK, BALANCE, EJECT};
@@ -18,8 +19,17 @@ pub(crate) static UPSTREAM: Section = Section {
                 Kind::List(&Kind::Url),
                 Kind::Names(&Kind::AnyOf(&[Kind::Url, Kind::Part(&ENDPOINT)])),
             ]),
-            Required,
+            Means("those of `discover: { from: file }`"),
             "its URL, or several, or names with URLs or with more about each",
+        ),
+        key(
+            "discover",
+            Kind::AnyOf(&[
+                Kind::Choice(&["dns", "srv", "admin"]),
+                Kind::Part(&DISCOVER),
+            ]),
+            Means("the endpoints never change"),
+            "where endpoints come from while the gateway runs",
         ),
         key(
             "exclusive",

@@ -4,6 +4,7 @@
 
 mod canaries;
 mod degrade;
+mod discover;
 mod documents;
 mod errors;
 mod plans;

@@ -109,6 +109,25 @@ impl Upstream {
         Upstream::serve(listener, Arc::new(answer))
     }
 
+    /// Several with one port, each at another address of this machine; they say which.
+    pub(crate) fn at_one_port(addresses: &[&str]) -> Vec<Upstream> {
+        let bind = |port: u16| {
+            let bind = |&address| TcpListener::bind((address, port)).ok();
+            addresses.iter().map(bind).collect::<Option<Vec<_>>>()
+        };
+        let mut listeners = None;
+        wait_until("a port is free everywhere", || {
+            listeners = bind(free_address().port());
+            listeners.is_some()
+        });
+        let serve = |listener: TcpListener| {
+            let own = listener.local_addr().unwrap().ip().to_string();
+            let answer = move |_: &Seen| Response::new(Body::from(own.clone()));
+            Upstream::serve(listener, Arc::new(answer))
+        };
+        listeners.unwrap().into_iter().map(serve).collect()
+    }
+
     /// One whose answers may block: each is made on a thread of its own.
     pub(crate) fn threaded(
         answer: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static,
