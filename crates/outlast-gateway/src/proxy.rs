@@ -242,10 +242,12 @@ fn template(
         dialect,
         body,
         repeatable,
-        // A request that comes back unsent must not carry one endpoint's fields to another.
+        // A stream that was refused is asked for again, and its request does not come back; one that
+        // does come back must not carry one endpoint's fields to another.
         keeps_headers: repeatable
             || fallback.stale.is_some()
             || fallback.upstream.is_some()
+            || upstream.may_speak_http2
             || upstream.changes_fields,
         makes_key,
         headers: RefCell::new(parts.headers),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderName, StatusCode};
 use outlast::canary::Side;
-use outlast_config::plan::{self, Affinity, Plan, RateKey};
+use outlast_config::plan::{self, Affinity, Plan, Protocol, RateKey};
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
 
@@ -85,6 +85,8 @@ pub(crate) struct Upstream {
     pub(crate) policies: outlast::Upstream,
     pub(crate) members: Members,
     pub(crate) discovery: Option<Discovery>,
+    /// Whether an endpoint may be spoken to by HTTP/2.
+    pub(crate) may_speak_http2: bool,
     /// Whether an endpoint gets other header fields than the client sent.
     pub(crate) changes_fields: bool,
     pub(crate) idempotency_key: HeaderName,
@@ -370,6 +372,14 @@ impl Upstream {
             // Those that come later have no dialect, or that of one of these.
             changes_fields: first.any(|(_, endpoint)| endpoint.dialect.changes_fields()),
             members,
+            may_speak_http2: match plan.protocol {
+                Protocol::Http1 => false,
+                Protocol::Http2 => true,
+                Protocol::Auto => {
+                    let told_later = plan.discovery.is_some();
+                    told_later || plan.endpoints.iter().any(|endpoint| endpoint.tls)
+                }
+            },
             discovery: plan.discovery.clone().map(Discovery::new),
             idempotency_key: header_name(&plan.idempotency_key)?,
             limits_rate: policies.rate_room(()).is_some(),

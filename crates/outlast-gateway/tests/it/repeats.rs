@@ -1,6 +1,8 @@
 //! Which requests are made twice, and which never.
 
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
 
 use axum::body::Body;
 use axum::http::Response;
@@ -151,4 +153,46 @@ upstreams: { up: { endpoints: http://{}, retry: { attempts: 3, backoff: { kind: 
     assert!(left[0] <= 5.0 * 0.9 + 1e-3, "{left:?}");
     let shrinks = |pair: &[f64]| pair[0] - pair[1] >= 0.9 * 0.02;
     assert!(left.windows(2).all(shrinks), "{left:?}");
+}
+
+/// An HTTP/2 server that refuses the first stream, as one does that is about to end (RFC 9113,
+/// 8.7), and answers the others with the value of `X-Order`.
+fn refusing_the_first() -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = async move {
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let mut count = 0;
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            count += 1;
+            if count == 1 {
+                respond.send_reset(h2::Reason::REFUSED_STREAM);
+                continue;
+            }
+            let order = request.headers().get("x-order");
+            let order = order.map(|order| order.as_bytes().to_vec());
+            let mut body = respond.send_response(Response::new(()), false).unwrap();
+            let order = order.unwrap_or_else(|| b"none".to_vec());
+            body.send_data(order.into(), true).unwrap();
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    (address, std::thread::spawn(move || runtime.block_on(serve)))
+}
+
+#[test]
+fn a_refused_stream_is_asked_for_again_with_its_header_fields() {
+    let (address, server) = refusing_the_first();
+    let plan = "upstreams: { up: { endpoints: http://{}, protocol: http2 } }";
+    let gateway = gateway(&format!("{LISTEN}{plan}"), &[address]);
+    let answer = curl(&["-X", "POST", "-H", "X-Order: 17", &url(&gateway, "/")]);
+    assert_eq!((answer.status, &*answer.text()), (200, "17"));
+    drop(gateway);
+    server.join().unwrap();
 }
