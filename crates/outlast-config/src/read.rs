@@ -4,19 +4,18 @@
 mod canary;
 mod discover;
 mod endpoint;
+mod gateway;
 mod redundancy;
+mod route;
 
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use outlast_core::ratio::Ratio;
 
 use crate::plan::{
-    Admin, Answer, ClientTls, Endpoint, Fallback, Gateway, HeaderMatch, Limits, Listener, Match,
-    Meaning, Plan, Pool, Protocol, RateKey, Repeat, Route, Secret, ServerTls, Stale, StatusOutcome,
-    Underscores, Upstream,
+    Answer, ClientTls, Endpoint, Fallback, Meaning, Plan, Pool, Protocol, RateKey, Secret, Stale,
+    StatusOutcome, Upstream,
 };
 use crate::policies::{policies, section_of};
 use crate::problem::{Place, Problem, did_you_mean};
@@ -75,127 +74,8 @@ impl Reader<'_, '_> {
         self.problems.push(Problem::new(place, message, mend));
     }
 
-    fn gateway(&mut self, view: View<'_>) -> Gateway {
-        Gateway {
-            listen: self.listeners(view),
-            admin: self.admin(view),
-            workers: view
-                .count("workers")
-                .and_then(|count| NonZeroUsize::new(count as usize)),
-            limits: self.limits(view.part("limits", section_of(&sections::GATEWAY, "limits"))),
-            drain: view.duration("drain").unwrap_or_default(),
-            trusted_proxies: view
-                .texts("trusted_proxies")
-                .into_iter()
-                .filter_map(|(text, _)| request::network(text).ok())
-                .collect(),
-            access_log: view.share("access_log").unwrap_or(Ratio::ZERO),
-        }
-    }
-
-    fn listeners(&mut self, view: View<'_>) -> Vec<Listener> {
-        let nodes = match view.node_of("listen") {
-            None => Vec::new(),
-            Some(node) => match &node.value {
-                Value::List(items) => items.iter().collect(),
-                _ => vec![node],
-            },
-        };
-        if view.node_of("listen").is_none() {
-            let address = view.text("listen").and_then(|text| text.parse().ok());
-            return address
-                .map(|address| Listener { address, tls: None })
-                .into_iter()
-                .collect();
-        }
-        if nodes.is_empty() {
-            self.problem(
-                view.value_place("listen"),
-                "nothing to listen on",
-                "name an address, such as `127.0.0.1:8080`",
-            );
-        }
-        let mut listeners: Vec<Listener> = Vec::new();
-        for node in nodes {
-            let Some(listener) = self.listener(node) else {
-                continue;
-            };
-            let taken = listeners
-                .iter()
-                .any(|other| other.address == listener.address && listener.address.port() != 0);
-            if taken {
-                let message = format!("{} is listened on twice", listener.address);
-                self.problem(node.place, message, "leave one of them out");
-            }
-            listeners.push(listener);
-        }
-        listeners
-    }
-
-    fn listener(&mut self, node: &Node) -> Option<Listener> {
-        if let Value::Scalar(text) = &node.value {
-            return Some(Listener {
-                address: text.parse().ok()?,
-                tls: None,
-            });
-        }
-        let view = View::new(node, section_of(&sections::GATEWAY, "listen"));
-        let tls = section_of(section_of(&sections::GATEWAY, "listen"), "tls");
-        Some(Listener {
-            address: view.text("address")?.parse().ok()?,
-            tls: view
-                .given_part("tls", tls)
-                .and_then(|view| self.server_tls(view)),
-        })
-    }
-
-    fn server_tls(&mut self, view: View<'_>) -> Option<ServerTls> {
-        let client_roots = self.path(view, "client_roots");
-        let asked = view.text("client_certificate");
-        if asked.is_some() && client_roots.is_none() {
-            let mend = "name the roots of client certificates with `client_roots`";
-            self.problem(
-                view.place_of("client_certificate"),
-                "there is nothing to judge certificates by",
-                mend,
-            );
-        }
-        Some(ServerTls {
-            certificate: self.path(view, "certificate")?,
-            key: self.path(view, "key")?,
-            client_certificate_required: client_roots.is_some() && asked != Some("optional"),
-            client_roots,
-        })
-    }
-
     fn path(&mut self, view: View<'_>, key: &str) -> Option<PathBuf> {
         Some(self.folder.join(view.text(key)?))
-    }
-
-    fn admin(&mut self, view: View<'_>) -> Option<Admin> {
-        let part = section_of(&sections::GATEWAY, "admin");
-        let (address, token): (SocketAddr, Option<Secret>) = match view.given_part("admin", part) {
-            None => (
-                view.text("admin")
-                    .filter(|&text| text != "off")?
-                    .parse()
-                    .ok()?,
-                None,
-            ),
-            Some(admin) => {
-                let secret = admin.given_part("token", section_of(part, "token"));
-                (
-                    admin.text("address")?.parse().ok()?,
-                    secret.and_then(|secret| self.secret(secret)),
-                )
-            }
-        };
-        if !address.ip().is_loopback() && token.is_none() {
-            let message = format!("{address} can be reached by others");
-            let mend = "give it a token: `admin: { address: ..., token: { file: ... } }`, or a loopback address";
-            self.problem(view.value_place("admin"), message, mend);
-        }
-        Some(Admin { address, token })
     }
 
     fn secret(&mut self, view: View<'_>) -> Option<Secret> {
@@ -214,104 +94,6 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn limits(&mut self, view: View<'_>) -> Limits {
-        let header_bytes = view.size("header_bytes").unwrap_or(64 * 1024);
-        if !(1024..=1024 * 1024).contains(&header_bytes) {
-            self.problem(
-                view.value_place("header_bytes"),
-                "a head of this size is not served",
-                "write a size from `1KiB` to `1MiB`",
-            );
-        }
-        let uri_bytes = view.size("uri_bytes").unwrap_or(8 * 1024);
-        if uri_bytes > header_bytes {
-            self.problem(
-                view.value_place("uri_bytes"),
-                "the target is a part of the head",
-                "make it at most `header_bytes`",
-            );
-        }
-        for key in [
-            "header_timeout",
-            "body_timeout",
-            "idle_timeout",
-            "upgrade_idle_timeout",
-        ] {
-            if view
-                .duration(key)
-                .is_some_and(|limit| limit < Duration::from_millis(500))
-            {
-                self.problem(
-                    view.value_place(key),
-                    "clients cannot keep to that",
-                    "write at least `500ms`; silence is looked for every quarter of a second",
-                );
-            }
-        }
-        Limits {
-            connections: view.count("connections").unwrap_or_default() as usize,
-            streams: view.count("streams").unwrap_or_default(),
-            headers: view.count("headers").unwrap_or_default() as usize,
-            header_bytes,
-            uri_bytes,
-            body_bytes: view.size("body_bytes").map(|bytes| bytes as u64),
-            header_timeout: view.duration("header_timeout").unwrap_or_default(),
-            body_timeout: view.duration("body_timeout").unwrap_or_default(),
-            idle_timeout: view.duration("idle_timeout").unwrap_or_default(),
-            upgrade_idle_timeout: view.duration("upgrade_idle_timeout").unwrap_or_default(),
-            underscores: match view.text("underscores") {
-                Some("reject") => Underscores::Reject,
-                Some("keep") => Underscores::Keep,
-                _ => Underscores::Drop,
-            },
-        }
-    }
-
-    fn route(&mut self, entry: &Entry, deadline: Option<Duration>) -> Option<Route> {
-        let view = View::new(&entry.node, &sections::ROUTE);
-        let matching = self.matching(view);
-        let upstream = self.upstream_named(view, "upstream");
-        let rewrite = view.text("rewrite").map(str::to_owned);
-        if let Some(rewrite) = &rewrite {
-            self.check_rewrite(view, rewrite);
-        }
-        let deadline = match view.text("deadline") {
-            Some(_) => view.duration("deadline"),
-            None => deadline,
-        };
-        self.refuse_zero(view, "deadline");
-        Some(Route {
-            name: entry.key.clone(),
-            matching: matching?,
-            upstream: upstream?,
-            rewrite,
-            deadline,
-            tier: view.tier("tier"),
-            repeat: match view.text("retry") {
-                Some("always") => Repeat::Always,
-                Some("never") => Repeat::Never,
-                _ => Repeat::Safe,
-            },
-            make_idempotency_key: view.text("idempotency_key") == Some("make"),
-            upgrade: view.truth("upgrade") == Some(true),
-            shield: self.shield(view, deadline),
-            canary: self.canary(view),
-        })
-    }
-    /// What nobody waits for any more needs an end.
-    fn shield(&mut self, view: View<'_>, deadline: Option<Duration>) -> bool {
-        let shield = view.truth("shield") == Some(true);
-        if shield && deadline.is_none() {
-            let mend = "give the route a `deadline`";
-            self.problem(
-                view.place_of("shield"),
-                "a shielded request needs an end",
-                mend,
-            );
-        }
-        shield
-    }
-
     fn refuse_zero(&mut self, view: View<'_>, key: &str) {
         if view.duration(key) == Some(Duration::ZERO) {
             self.problem(
@@ -320,49 +102,6 @@ impl Reader<'_, '_> {
                 "write a longer one, or `none`",
             );
         }
-    }
-
-    fn check_rewrite(&mut self, view: View<'_>, rewrite: &str) {
-        if !is_start_of_path(rewrite) {
-            let message = format!("`{rewrite}` is no start of a path");
-            self.problem(
-                view.value_place("rewrite"),
-                message,
-                "write one such as `/v2`; it replaces the pattern's fixed start",
-            );
-        }
-    }
-
-    fn matching(&mut self, view: View<'_>) -> Option<Match> {
-        let section = section_of(&sections::ROUTE, "match");
-        let Some(part) = view.given_part("match", section) else {
-            return request::pattern(view.text("match")?).ok();
-        };
-        let mut matching = Match::default();
-        for (text, place) in part.texts("method") {
-            match request::method(text) {
-                Ok(method) => matching.methods.push(method),
-                Err(mend) => self.problem(place, format!("`{text}` is no method"), mend),
-            }
-        }
-        match part.text("host").map(request::host).transpose() {
-            Ok(host) => matching.host = host,
-            Err(mend) => self.problem(part.value_place("host"), "this is no host", mend),
-        }
-        match part.text("path").map(request::path).transpose() {
-            Ok(path) => matching.path = path.unwrap_or_default(),
-            Err(mend) => self.problem(part.value_place("path"), "this is no path pattern", mend),
-        }
-        for entry in part.names("headers") {
-            let Value::Scalar(value) = &entry.node.value else {
-                continue;
-            };
-            matching.headers.push(HeaderMatch {
-                name: entry.key.to_ascii_lowercase(),
-                value: Some(value.clone()).filter(|value| value != "*"),
-            });
-        }
-        Some(matching)
     }
 
     /// The position of an upstream that is named.
