@@ -99,6 +99,8 @@ pub(crate) fn read_secret(secret: &Secret) -> Result<String, String> {
 }
 
 fn routes(state: Arc<State>) -> Router {
+    let latest = state.latest.as_ref().expect("there is an admin listener");
+    let grpc_health = latest.grpc_service();
     let changing = Router::new()
         .route("/upstreams/{name}/breaker", post(force_breaker))
         .route("/upstreams/{name}/endpoints", put(endpoints::put))
@@ -114,6 +116,7 @@ fn routes(state: Arc<State>) -> Router {
         ));
     Router::new()
         .route("/health/{*what}", get(health))
+        .route_service("/grpc.health.v1.Health/{method}", grpc_health)
         .route("/metrics", get(metrics))
         .route("/metrics/bulkheads", get(bulkhead_metrics))
         .route("/status", get(status))

@@ -3,12 +3,13 @@
 //! It is the library's [`Health`] on the admin listener's runtime: the file's checks are probed
 //! there, every worker is watched from there, and each upstream is an informative check that looks
 //! at its breakers. A registry cannot lose checks, so a reload that changes them begins a new one;
-//! otherwise the old one goes on, with what it knows.
+//! otherwise the old one goes on, with what it knows. The gRPC health service, and whoever watches
+//! there, follow from one to the next.
 
 use std::sync::Arc;
 
 use outlast::ConfigError;
-use outlast::health::{Answer, Config, Health, Setup, log, probe};
+use outlast::health::{Answer, Config, Health, Latest, Setup, log, probe};
 use outlast_config::plan::{self, HealthCheck, Probe, Setting};
 use tokio::runtime::Handle;
 
@@ -68,6 +69,16 @@ impl Vitals {
     fn shows(&self, upstreams: &[Arc<crate::table::Upstream>]) -> bool {
         let mut pairs = self.upstreams.iter().zip(upstreams);
         self.upstreams.len() == upstreams.len() && pairs.all(|(own, other)| Arc::ptr_eq(own, other))
+    }
+
+    /// What the gRPC health service begins with.
+    pub(crate) fn latest(&self) -> Latest {
+        Latest::new(&self.health)
+    }
+
+    /// This is what the gRPC health service answers from now on.
+    pub(crate) fn hold(&self, latest: &Latest) {
+        latest.replace(&self.health);
     }
 
     /// Watches the worker whose runtime this is called in.

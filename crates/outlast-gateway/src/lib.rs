@@ -51,6 +51,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use outlast::health::Latest;
 use outlast_config::plan::Plan;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -96,6 +97,8 @@ pub(crate) struct State {
     pub(crate) options: Options,
     /// What an operator has to show, once the admin listener has started.
     pub(crate) admin_token: OnceLock<Option<Box<str>>>,
+    /// What the gRPC health service answers from, if there is an admin listener.
+    pub(crate) latest: Option<Latest>,
     /// Where checks are probed: the admin listener's runtime, if there is one.
     executor: Option<Handle>,
     /// One reload at a time.
@@ -122,6 +125,7 @@ impl Gateway {
             .collect();
         let state = Arc::new(State {
             shared: Arc::default(),
+            latest: table.vitals.as_ref().map(|vitals| vitals.latest()),
             tables: watch::Sender::new(Arc::new(table)),
             phases: watch::Sender::new(Phase::Serving),
             workers,
@@ -235,6 +239,9 @@ impl State {
             vitals.drains(*self.phases.borrow() != Phase::Serving);
         }
         rollout::announce(Some(&before), &table);
+        if let (Some(vitals), Some(latest)) = (&table.vitals, &self.latest) {
+            vitals.hold(latest);
+        }
         self.tables.send_replace(Arc::new(table));
         Ok(Reloaded { changes, later })
     }

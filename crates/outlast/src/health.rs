@@ -55,6 +55,8 @@ pub use answer::Answer;
 pub use event::Event;
 #[cfg(feature = "tracing")]
 pub use event::log;
+#[cfg(feature = "grpc-health")]
+pub use grpc::Latest;
 pub use outlast_core::health::{Change, Check, Config, Last, Registry, Status, Warmup};
 
 use event::Observer;

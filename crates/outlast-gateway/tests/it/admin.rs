@@ -2,6 +2,7 @@
 
 use outlast_gateway::{Gateway, Options};
 
+use crate::health::grpc_check;
 use crate::support::{LISTEN, Upstream, curl, gateway, read, upstream_status, url};
 
 fn admin(gateway: &Gateway, path: &str) -> String {
@@ -107,6 +108,7 @@ fn changing_needs_the_token_and_no_web_page() {
     assert_eq!(ask("s3cre", &[]), 401);
     assert_eq!(ask("s3cret", &["-H", "Origin: http://evil.test"]), 403);
     assert_eq!(curl(&[&admin(&gateway, "/health/ready")]).status, 200);
+    assert_eq!(grpc_check(&gateway, ""), "SERVING");
     assert_eq!(ask("s3cret", &[]), 202);
     assert_eq!(curl(&[&admin(&gateway, "/health/ready")]).status, 503);
     assert_eq!(curl(&[&admin(&gateway, "/health/live")]).status, 200);

@@ -149,19 +149,27 @@ upstreams: {{ up: {{ endpoints: http://{{}}, protocol: {protocol} }} }}
     }
 }
 
-/// Runs one of the scripts in `tests/python`, which needs the packages that are listed there.
-fn python(script: &str, arguments: &[&str]) {
+/// One of the scripts in `tests/python`, which need the packages that are listed there.
+pub(crate) fn script(name: &str, arguments: &[&str]) -> Command {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let python = std::env::var("OUTLAST_TEST_PYTHON")
         .unwrap_or_else(|_| format!("{root}/target/python/bin/python"));
-    let script = format!("{}/tests/python/{script}", env!("CARGO_MANIFEST_DIR"));
-    let output = Command::new(&python)
-        .arg(script)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| {
-            panic!("{python}: {error}; `cargo xtask test` makes it, with grpcio and websockets")
-        });
+    let mut command = Command::new(python);
+    command
+        .arg(format!(
+            "{}/tests/python/{name}",
+            env!("CARGO_MANIFEST_DIR")
+        ))
+        .args(arguments);
+    command
+}
+
+pub(crate) const NEEDS_PYTHON: &str =
+    "`cargo xtask test` makes the Python of the tests, with grpcio and websockets";
+
+/// Runs a script to its end.
+fn python(name: &str, arguments: &[&str]) {
+    let output = script(name, arguments).output().expect(NEEDS_PYTHON);
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
 }

@@ -4,10 +4,12 @@
 //! ends a `Watch` of an unknown service with an error, where the protocol wants `SERVICE_UNKNOWN`
 //! until the service is there.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
+use tokio::sync::watch;
 use tonic::codegen::tokio_stream::Stream;
 use tonic::codegen::tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
@@ -21,15 +23,54 @@ impl Health {
     /// The service `grpc.health.v1.Health`, with `Check` and `Watch`. The empty service name is this
     /// instance's readiness, the name of a group that group's. Once the registry has ended, nothing
     /// is serving. It does not keep the registry.
-    pub fn grpc_service(&self) -> HealthServer<impl Protocol> {
+    pub fn grpc_service(&self) -> HealthServer<impl Protocol + use<>> {
+        Latest::new(self).grpc_service()
+    }
+}
+
+/// The last of several registries that follow each other, for a program that makes a new one when
+/// its configuration changes: a registry cannot lose checks.
+pub struct Latest {
+    states: watch::Sender<Arc<State>>,
+}
+
+impl Latest {
+    /// Begins with this registry. It is not kept, here and later.
+    pub fn new(health: &Health) -> Latest {
+        Latest {
+            states: watch::Sender::new(Arc::clone(&health.shared.state)),
+        }
+    }
+
+    /// From now on this one holds. Replace before the former one ends: then nobody is told of that.
+    pub fn replace(&self, health: &Health) {
+        let next = &health.shared.state;
+        self.states.send_if_modified(|state| {
+            let is_new = !Arc::ptr_eq(state, next);
+            if is_new {
+                *state = Arc::clone(next);
+            }
+            is_new
+        });
+    }
+
+    /// As [`Health::grpc_service`], of the registry that holds when it is asked. A `Watch` goes on
+    /// with the next registry, and tells what that changes.
+    pub fn grpc_service(&self) -> HealthServer<impl Protocol + use<>> {
         HealthServer::new(Service {
-            state: Arc::clone(&self.shared.state),
+            states: self.states.subscribe(),
         })
     }
 }
 
+impl fmt::Debug for Latest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Latest").finish_non_exhaustive()
+    }
+}
+
 struct Service {
-    state: Arc<State>,
+    states: watch::Receiver<Arc<State>>,
 }
 
 #[tonic::async_trait]
@@ -38,7 +79,8 @@ impl Protocol for Service {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        match self.state.serving(&request.get_ref().service) {
+        let status = self.states.borrow().serving(&request.get_ref().service);
+        match status {
             ServingStatus::ServiceUnknown => Err(Status::not_found("there is no such service")),
             status => Ok(Response::new(answer(status))),
         }
@@ -47,9 +89,12 @@ impl Protocol for Service {
     type WatchStream = Watch;
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Watch>, Status> {
+        let mut states = self.states.clone();
+        let state = Arc::clone(&states.borrow_and_update());
         Ok(Response::new(Watch {
-            state: Arc::clone(&self.state),
-            changes: WatchStream::new(self.state.changes.subscribe()),
+            changes: WatchStream::new(state.changes.subscribe()),
+            states: WatchStream::from_changes(states),
+            state,
             service: request.into_inner().service,
             told: None,
         }))
@@ -81,6 +126,8 @@ fn answer(status: ServingStatus) -> HealthCheckResponse {
 struct Watch {
     state: Arc<State>,
     changes: WatchStream<bool>,
+    /// The registries that come after this one.
+    states: WatchStream<Arc<State>>,
     service: String,
     told: Option<ServingStatus>,
 }
@@ -89,12 +136,23 @@ impl Stream for Watch {
     type Item = Result<HealthCheckResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        while ready!(Pin::new(&mut self.changes).poll_next(cx)).is_some() {
+        loop {
+            let changed = Pin::new(&mut self.changes).poll_next(cx);
+            // After the changes: the end of a registry that was replaced before is none.
+            if let Poll::Ready(Some(next)) = Pin::new(&mut self.states).poll_next(cx) {
+                self.changes = WatchStream::new(next.changes.subscribe());
+                self.state = next;
+                continue;
+            }
+            match changed {
+                Poll::Ready(Some(_)) => {}
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
             let status = self.state.serving(&self.service);
             if self.told.replace(status) != Some(status) {
                 return Poll::Ready(Some(Ok(answer(status))));
             }
         }
-        Poll::Ready(None)
     }
 }
