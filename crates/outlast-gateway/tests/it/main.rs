@@ -20,6 +20,7 @@ mod limits;
 mod name_server;
 mod outages;
 mod overload;
+mod priorities;
 mod providers;
 mod redundancy;
 mod repeats;

@@ -10,16 +10,16 @@ use crate::support::{
     Load, Upstream, curl, free_address, gateway, status, upstream_status, url, wait_until,
 };
 
-fn successes(gateway: &Gateway, at: usize) -> u64 {
+pub(crate) fn successes(gateway: &Gateway, at: usize) -> u64 {
     upstream_status(gateway, "up").endpoints[at].successes
 }
 
-fn unusable(gateway: &Gateway, at: usize) -> Option<&'static str> {
+pub(crate) fn unusable(gateway: &Gateway, at: usize) -> Option<&'static str> {
     let balance = &upstream_status(gateway, "up").endpoints[at].balance;
     balance.as_ref().unwrap().unusable
 }
 
-fn all_were_served(load: Load) -> usize {
+pub(crate) fn all_were_served(load: Load) -> usize {
     let results = load.end();
     let failed: Vec<_> = results
         .iter()
