@@ -8,6 +8,7 @@
 
 mod demo;
 mod files;
+mod overload;
 mod providers;
 mod serve;
 
