@@ -19,10 +19,13 @@ use crate::{FAILED, UNABLE, logs};
 
 /// Serves until it is told to stop.
 pub(crate) fn run(serve: &Serve) -> ExitCode {
-    if let Err(error) = logs::start(serve.log, &serve.log_level) {
-        eprintln!("{error}");
-        return ExitCode::from(UNABLE);
-    }
+    let _logs = match logs::start(serve.log, &serve.log_level) {
+        Ok(guard) => guard,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(UNABLE);
+        }
+    };
     // Looked at before it is loaded: a change in between is one.
     let watched = Watched::new(&serve.file);
     let loaded = match outlast_config::load(&serve.file) {

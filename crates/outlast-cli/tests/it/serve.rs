@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use crate::wait_until;
 
@@ -85,6 +85,43 @@ impl Served {
     fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
+}
+
+/// As when the program that collects its log has stopped.
+#[test]
+fn a_log_that_nobody_reads_stops_no_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = free();
+    std::fs::write(folder.path().join("outlast.yaml"), plan(address, 200)).unwrap();
+    let process = Command::new(env!("CARGO_BIN_EXE_outlast"))
+        .args(["serve", "outlast.yaml", "--log-level", "debug"])
+        .current_dir(folder.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _served = Served {
+        process,
+        log: folder.path().join("none"),
+        address,
+    };
+    wait_until("it serves", || status(address) == Some(200));
+    // Each of them logs an attempt that failed: far more than a pipe holds.
+    let url = format!("http://{address}/[1-3000]");
+    let quiet = [
+        "--silent",
+        "--fail-early",
+        "--output",
+        "/dev/null",
+        "--noproxy",
+        "*",
+    ];
+    let asked = Command::new("curl")
+        .args(quiet)
+        .args(["--max-time", "20", "--write-out", "%{http_code}\n", &url])
+        .output()
+        .unwrap();
+    let answers = String::from_utf8(asked.stdout).unwrap();
+    assert_eq!(answers.lines().filter(|code| *code == "200").count(), 3000);
 }
 
 #[test]
