@@ -306,6 +306,11 @@ impl Config {
         self.enforce
     }
 
+    /// Callers that have a seat or wait for one, at most.
+    pub(crate) fn most(&self) -> u32 {
+        self.concurrency.saturating_add(self.queue)
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let seats = 1..=MOST;
         ensure(

@@ -507,8 +507,10 @@ impl<U: Deref<Target = Upstream>> Call<U> {
             .bulkhead
             .as_ref()
             .expect("only a bulkhead queues");
+        let since = ticket.since();
         match bulkhead.redeem(ticket, self.now) {
             Ok(seat) => {
+                self.entry.waited(self.now.since(since));
                 self.phase = Phase::Ready {
                     kind,
                     seat: Some(seat),

@@ -394,7 +394,8 @@ impl Shed {
 
     fn pace(&self) -> Pace {
         Pace {
-            interval: self.config.interval,
+            // Seats may become free in bunches, all of them once in the time of a call.
+            interval: self.config.interval.max(self.service() * 2),
             target: self.config.target.max(self.drain(1)),
             patience: self.config.interval.max(self.service()),
             reserve: self.config.reserve,

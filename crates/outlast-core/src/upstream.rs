@@ -121,7 +121,7 @@ impl Upstream {
             budget: config.budget.map(Budget::new).transpose()?,
             bulkhead: config.bulkhead.map(Bulkhead::new).transpose()?,
             throttle: config.throttle.map(Throttle::new).transpose()?,
-            shed: config.shed.map(|shed| Shed::new(shed, seed)).transpose()?,
+            shed: shed(&config, seed)?,
             pace: match config.rate {
                 None => Pace::Free,
                 Some(rate) if rate.is_keyed() => Pace::Keyed(Keyed::new(rate)?),
@@ -261,6 +261,18 @@ impl Upstream {
         self.counts.rejected[rejection.reason.index()].fetch_add(1, Ordering::Relaxed);
         self.emit(|| Event::Rejected(rejection));
     }
+}
+
+/// The shedder; its limit is at most what the bulkhead takes.
+fn shed(config: &Config, seed: u64) -> Result<Option<Shed>, ConfigError> {
+    let Some(shed) = config.shed else {
+        return Ok(None);
+    };
+    // Before the limit is another one than was given.
+    shed.check()?;
+    let bulkhead = config.bulkhead.filter(|_| config.bulkhead_is_enforced());
+    let shed = bulkhead.map_or(shed, |bulkhead| shed.at_most(bulkhead.most()));
+    Shed::new(shed, seed).map(Some)
 }
 
 /// The breaker of an endpoint, which lives as long as somebody looks at it.

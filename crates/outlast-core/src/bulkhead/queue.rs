@@ -63,6 +63,11 @@ impl Ticket {
         self.waiter.listen(waker);
     }
 
+    /// When it began to wait.
+    pub(crate) fn since(&self) -> Time {
+        self.since
+    }
+
     /// Whether the seat is there.
     pub fn is_granted(&self) -> bool {
         self.waiter.answer() == Answer::Granted

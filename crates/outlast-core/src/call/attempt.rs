@@ -114,7 +114,7 @@ impl Upstream {
     /// The answer of an attempt is complete, or never will be: books what that teaches, and
     /// returns what the attempt held. An answer that was cut because its reader left, or had no
     /// more time, says nothing: [`Outcome::Ignored`].
-    pub fn close(&self, open: Open, outcome: Outcome, now: Time) {
+    pub fn close(&self, mut open: Open, outcome: Outcome, now: Time) {
         let endpoint = self.roster.endpoint(&open.held, open.at);
         self.book(endpoint, open.permit, outcome, open.took, now);
         if let Some(balance) = self.roster.balance(&open.held)
@@ -126,7 +126,8 @@ impl Upstream {
             let bulkhead = self.bulkhead.as_ref();
             bulkhead.expect("only a bulkhead has seats").release(seat);
         }
-        self.leave(open.entry, outcome, open.took, now);
+        open.entry.learn(outcome, open.took);
+        self.leave(open.entry, now);
         self.emit(|| Event::Ended {
             number: open.number,
             endpoint: &endpoint.name,

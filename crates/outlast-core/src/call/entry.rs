@@ -1,7 +1,9 @@
 //! Letting a call in, before anything else of it happens: throttle, then shedder.
 //!
 //! Both judge calls, not attempts: a call that is in may retry. What they learn is how its last
-//! attempt went, and how long that took: the waits between attempts say nothing of the dependency.
+//! attempt went, and how long that took with its wait for a seat: a queue in front of the dependency
+//! grows with the calls that are in just as one within it does. The waits between attempts say
+//! nothing of the dependency.
 //! A call that our own policies ended teaches nothing.
 
 use std::ops::Deref;
@@ -20,6 +22,8 @@ pub(super) struct Entry {
     permit: Option<shed::Permit>,
     /// Whether the throttle has counted it.
     throttled: bool,
+    /// How long the attempt that is made now had to wait for its seat.
+    waited: Duration,
     last: (Outcome, Duration),
 }
 
@@ -28,13 +32,20 @@ impl Entry {
     pub(super) const NONE: Entry = Entry {
         permit: None,
         throttled: false,
+        waited: Duration::ZERO,
         last: (Outcome::Ignored, Duration::ZERO),
     };
+
+    /// An attempt of it got its seat after a while.
+    pub(super) fn waited(&mut self, wait: Duration) {
+        self.waited = wait;
+    }
 
     /// An attempt of it has ended.
     #[inline]
     pub(super) fn learn(&mut self, outcome: Outcome, took: Duration) {
-        self.last = (outcome, took);
+        self.last = (outcome, took.saturating_add(self.waited));
+        self.waited = Duration::ZERO;
     }
 }
 
@@ -157,15 +168,15 @@ impl<U: Deref<Target = Upstream>> Call<U> {
     pub(super) fn give_up_entry(&mut self) {
         if self.entry.throttled || self.entry.permit.is_some() {
             let entry = std::mem::replace(&mut self.entry, Entry::NONE);
-            let (outcome, took) = entry.last;
-            self.upstream.leave(entry, outcome, took, self.now);
+            self.upstream.leave(entry, self.now);
         }
     }
 }
 
 impl Upstream {
     /// A call that was let in is over.
-    pub(super) fn leave(&self, entry: Entry, outcome: Outcome, took: Duration, now: Time) {
+    pub(super) fn leave(&self, entry: Entry, now: Time) {
+        let (outcome, took) = entry.last;
         if let (Some(shed), Some(permit)) = (&self.shed, entry.permit) {
             shed.record(permit, outcome, took, now);
         }

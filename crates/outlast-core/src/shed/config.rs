@@ -75,9 +75,9 @@ impl Config {
         self
     }
 
-    /// A queue that has not been empty for this long is a standing one: the latest comes first.
-    /// In any other a caller may wait as long as this, or as long as a call takes, if that is
-    /// longer. Default 100 ms, at most a day.
+    /// A queue that has not been empty for this long, or for the time of two calls, if that is
+    /// longer, is a standing one: the latest comes first. In any other a caller may wait as long as
+    /// this, or as long as a call takes, if that is longer. Default 100 ms, at most a day.
     pub fn interval(mut self, interval: Duration) -> Config {
         self.interval = interval;
         self
@@ -89,13 +89,20 @@ impl Config {
         self
     }
 
+    /// With a limit of at most `calls`: more of them would be turned away behind it, whatever their
+    /// tier.
+    pub(crate) fn at_most(mut self, calls: u32) -> Config {
+        self.limit = self.limit.at_most(calls);
+        self
+    }
+
     /// Whether it refuses: a driver asks [`Shed::admit`](super::Shed::admit) if so, and
     /// [`Shed::pass`](super::Shed::pass) if it only looks on.
     pub fn is_enforced(&self) -> bool {
         self.enforce
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let [critical, important, optional] = self.shares;
         ensure(
             critical == Ratio::ONE,

@@ -139,6 +139,14 @@ impl Limit {
         self
     }
 
+    /// As it is where more than `calls` could not go on.
+    pub(super) fn at_most(mut self, calls: u32) -> Limit {
+        self.max = self.max.min(calls);
+        self.initial = self.initial.min(calls);
+        self.min = self.min.min(calls);
+        self
+    }
+
     /// The share of the limit that is kept when it shrinks. AIMD: default 90 %. Vegas: by default
     /// it subtracts instead. No meaning for the others.
     pub fn backoff(mut self, kept: Ratio) -> Limit {

@@ -83,7 +83,8 @@ impl Config {
         self
     }
 
-    /// Attempts at once. Default: no bound.
+    /// Attempts at once. Default: no bound. A shedder lets in no more calls than have a seat or a
+    /// place in the queue here, whatever its limit says: the bulkhead does not know tiers.
     pub fn bulkhead(mut self, bulkhead: bulkhead::Config) -> Config {
         self.bulkhead = Some(bulkhead);
         self

@@ -17,6 +17,7 @@ mod overload;
 mod peers;
 mod queues;
 mod redundancy;
+mod seats;
 mod staying;
 mod vectors;
 mod world;
