@@ -20,7 +20,7 @@
 //! - **The hand wins**: while a mode is forced, no signal switches. What a hand does, and the end
 //!   of it, keeps no dwell.
 //!
-//! A driver feeds a [`Meter`] with every call and calls [`Degrade::observe`] once a second;
+//! A driver feeds a [`Meter`] with every call and calls [`Degrade::observe`] a few times a second;
 //! longer pauses than 10 s start all dwell times anew. On the path of a call [`Degrade::current`],
 //! [`Degrade::enabled`] and [`Degrade::allows`] are one atomic load each. What is answered instead
 //! of a disabled feature is the driver's business.
@@ -104,7 +104,7 @@ impl Degrade {
         })
     }
 
-    /// Looks at the signals of this moment; the switch, if that causes one. About once a second.
+    /// Looks at the signals of this moment; the switch, if that causes one. For once to four times a second.
     pub fn observe(&self, signals: &Signals<'_>, now: Time) -> Option<Switch> {
         self.change(|machine| machine.observe(signals, now))
     }

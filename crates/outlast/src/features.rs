@@ -34,9 +34,10 @@
 //! decision, and two that contradict each other are none. What is answered in place of a feature
 //! is the application's business.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use outlast_core::breaker::{self, State};
@@ -63,6 +64,7 @@ struct Shared {
     meter: Meter,
     /// Weak, because the upstreams may hold this as their observer.
     watched: Mutex<Vec<Weak<Inner>>>,
+    loads: Mutex<Loads>,
     /// When signals were last looked at, in nanoseconds; [`NEVER`] before.
     looked: AtomicU64,
 }
@@ -86,6 +88,7 @@ impl Features {
                 degrade: Degrade::new(config)?,
                 meter,
                 watched: Mutex::default(),
+                loads: Mutex::default(),
                 looked: AtomicU64::new(NEVER),
             }),
         })
@@ -130,7 +133,7 @@ impl Features {
         self.shared.meter.record(outcome, took, now);
     }
 
-    /// From now on also looks at the breakers, the bulkhead and the budget of `upstream`, until
+    /// From now on also looks at the breakers, the load and the budget of `upstream`, until
     /// the last clone of that is gone. Twice is as good as once.
     pub fn watch(&self, upstream: &Upstream) {
         let mut watched = self.lock();
@@ -141,24 +144,29 @@ impl Features {
         }
     }
 
-    /// Looks at the signals of this moment; the switch, if that causes one. For once a second;
-    /// pauses of more than 10 s prove no dwell.
+    /// Looks at the signals of this moment; the switch, if that causes one. For four times a second,
+    /// over which the load is averaged; pauses of more than 10 s prove no dwell.
     pub fn tick(&self) -> Option<Switch> {
         let now = Clock::Precise.now();
-        let switch = self.look(now, |signals| self.shared.degrade.observe(signals, now));
+        let seen = self.look(now);
+        self.loads().note(fullest(&seen));
+        let switch = self.read(&seen, now, |signals| {
+            self.shared.degrade.observe(signals, now)
+        });
         self.shared.looked.store(now.as_nanos(), Ordering::Relaxed);
         switch
     }
 
     /// The signals of this moment, for people and metrics.
     pub fn signals<T>(&self, read: impl FnOnce(&Signals<'_>) -> T) -> T {
-        self.look(Clock::Precise.now(), read)
+        let now = Clock::Precise.now();
+        self.read(&self.look(now), now, read)
     }
 
-    /// Ticks once a second, for as long as it is polled, and tells of every switch.
+    /// Ticks four times a second, for as long as it is polled, and tells of every switch.
     #[cfg(feature = "tokio")]
     pub async fn run(&self, mut switched: impl FnMut(&Switch)) -> std::convert::Infallible {
-        let mut every = tokio::time::interval(SECOND);
+        let mut every = tokio::time::interval(BETWEEN_TICKS);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             every.tick().await;
@@ -202,27 +210,42 @@ impl Features {
         })
     }
 
-    fn look<T>(&self, now: Time, read: impl FnOnce(&Signals<'_>) -> T) -> T {
+    /// The upstreams as they are.
+    fn look(&self, now: Time) -> Vec<(Arc<Inner>, Stats)> {
         let upstreams: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
-        let stats: Vec<_> = upstreams
+        let with_stats = |upstream: Arc<Inner>| {
+            let stats = upstream.core.stats(now);
+            (upstream, stats)
+        };
+        upstreams.into_iter().map(with_stats).collect()
+    }
+
+    fn read<T>(
+        &self,
+        seen: &[(Arc<Inner>, Stats)],
+        now: Time,
+        read: impl FnOnce(&Signals<'_>) -> T,
+    ) -> T {
+        let open: Vec<&str> = seen
             .iter()
-            .map(|upstream| upstream.core.stats(now))
-            .collect();
-        let open: Vec<&str> = upstreams
-            .iter()
-            .zip(&stats)
             .filter(|(_, stats)| has_open_breaker(stats, now))
             .map(|(upstream, _)| upstream.core.name())
             .collect();
+        let load = self.loads().mean();
         read(&Signals {
-            load: fullest(&stats),
+            load: load.or_else(|| fullest(seen)),
             open: &open,
-            exhausted: stats.iter().any(is_exhausted),
+            exhausted: seen.iter().any(|(_, stats)| is_exhausted(stats)),
             ..self.shared.meter.signals(now)
         })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Inner>>> {
+    fn loads(&self) -> MutexGuard<'_, Loads> {
+        let loads = self.shared.loads.lock();
+        loads.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Inner>>> {
         let watched = self.shared.watched.lock();
         watched.unwrap_or_else(PoisonError::into_inner)
     }
@@ -261,15 +284,42 @@ fn has_open_breaker(stats: &Stats, now: Time) -> bool {
     breakers.any(is_open)
 }
 
-/// The seats taken in the fullest bulkhead.
-fn fullest(stats: &[Stats]) -> Option<Ratio> {
-    let load = |stats: &Stats| {
-        let bulkhead = stats.bulkhead.as_ref()?;
-        let share = f64::from(bulkhead.active) / f64::from(bulkhead.concurrency);
+/// The load of the fullest upstream: what is in flight, as a share of what may be. Where a shedder
+/// measures the limit, it is that one.
+fn fullest(seen: &[(Arc<Inner>, Stats)]) -> Option<Ratio> {
+    let load = |(_, stats): &(Arc<Inner>, Stats)| {
+        let (taken, of) = match (&stats.shed, &stats.bulkhead) {
+            (Some(shed), _) => (shed.in_flight, shed.limit),
+            (None, Some(bulkhead)) => (bulkhead.active, bulkhead.concurrency),
+            (None, None) => return None,
+        };
+        let share = f64::from(taken) / f64::from(of.max(1));
         Ratio::new(share.min(1.0)).ok()
     };
-    let loads = stats.iter().filter_map(load);
+    let loads = seen.iter().filter_map(load);
     loads.reduce(|a, b| if b > a { b } else { a })
+}
+
+/// The loads at the latest ticks: what is in flight at one moment says little of a second.
+#[derive(Default)]
+struct Loads(VecDeque<Ratio>);
+
+impl Loads {
+    fn note(&mut self, load: Option<Ratio>) {
+        let Some(load) = load else {
+            return self.0.clear();
+        };
+        if self.0.len() == AVERAGED {
+            self.0.pop_front();
+        }
+        self.0.push_back(load);
+    }
+
+    fn mean(&self) -> Option<Ratio> {
+        let sum: f64 = self.0.iter().map(|load| load.as_f64()).sum();
+        // Without any it is no number, and so no ratio.
+        Ratio::new(sum / self.0.len() as f64).ok()
+    }
 }
 
 /// Something was withdrawn and nothing is left: a budget without a reserve that nobody has needed
@@ -299,10 +349,12 @@ impl fmt::Display for UnknownMode {
 
 impl std::error::Error for UnknownMode {}
 
+/// A second of ticks.
+const AVERAGED: usize = 4;
 const WINDOW: Duration = Duration::from_secs(10);
 const MIN_CALLS: u32 = 20;
 #[cfg(feature = "tokio")]
-const SECOND: Duration = Duration::from_secs(1);
+const BETWEEN_TICKS: Duration = Duration::from_millis(250);
 /// For this long after its cooldown a breaker still counts as open.
 const UNASKED: Duration = Duration::from_secs(5);
 /// Later than any time.

@@ -65,7 +65,7 @@ impl Meter {
     }
 
     /// The latencies and the error ratio at `now`; load, breakers and budget are for the driver
-    /// to add. Reads 16 KB: for once a second, not for every call.
+    /// to add. Reads 16 KB: for a few times a second, not for every call.
     pub fn signals(&self, now: Time) -> Signals<'static> {
         let (failed, all) = (self.failed.counts(now), self.all.counts(now));
         let calls = all.total();

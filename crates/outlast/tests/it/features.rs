@@ -7,7 +7,7 @@ use outlast::degrade::{Condition, Config, Limit, Mode, Quantile, Why};
 use outlast::outcome::Outcome;
 use outlast::ratio::Ratio;
 use outlast::tier::Tier;
-use outlast::{Features, Setup, Upstream, breaker, budget, bulkhead, retry};
+use outlast::{Features, Setup, Upstream, breaker, budget, bulkhead, retry, shed};
 use tokio::time::{advance, sleep};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -137,6 +137,31 @@ async fn load_is_that_of_the_fullest_bulkhead() {
         Ok::<_, ()>(())
     });
     call.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_is_the_mean_of_a_second_and_a_shedder_has_one_too() {
+    let features = on_sight(Condition::Load(Limit::Above(Ratio::percent(70))));
+    let config = outlast::Config::new("db").shed(shed::Config::new(shed::Limit::fixed(1)));
+    let db = Upstream::new(config).unwrap();
+    features.watch(&db);
+    let load = || features.signals(|signals| signals.load).unwrap().as_f64();
+    features.tick();
+    let call = db.call(|_| async {
+        for (expected, switches) in [(0.5, false), (2.0 / 3.0, false), (0.75, true), (1.0, false)] {
+            let switch = features.tick();
+            assert!(
+                (load() - expected).abs() < 1e-5,
+                "{} for {expected}",
+                load()
+            );
+            assert_eq!(switch.is_some(), switches, "{expected}");
+        }
+        Ok::<_, ()>(())
+    });
+    call.await.unwrap();
+    features.tick();
+    assert!((load() - 0.75).abs() < 1e-5, "{}", load());
 }
 
 #[tokio::test(start_paused = true)]
