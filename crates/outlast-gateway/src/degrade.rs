@@ -320,8 +320,8 @@ fn lasts(until: Time, now: Time) -> Duration {
 }
 
 const TARGET: &str = "outlast::degrade";
-/// A sweep of a worker comes every quarter of a second, and not quite on time.
-const BETWEEN: Duration = Duration::from_millis(900);
+/// A sweep of each worker comes every quarter of a second, and not quite on time; one of them looks.
+const BETWEEN: Duration = Duration::from_millis(240);
 const KEPT_SWITCHES: usize = 32;
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 /// A hand may end a mode at any time.

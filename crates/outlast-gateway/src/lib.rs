@@ -242,7 +242,12 @@ impl State {
         if let (Some(vitals), Some(latest)) = (&table.vitals, &self.latest) {
             vitals.hold(latest);
         }
-        self.tables.send_replace(Arc::new(table));
+        let table = Arc::new(table);
+        self.tables.send_replace(Arc::clone(&table));
+        // Once more: a drain that began just now knew the old table only.
+        if let Some(vitals) = &table.vitals {
+            vitals.drains(*self.phases.borrow() != Phase::Serving);
+        }
         Ok(Reloaded { changes, later })
     }
 
