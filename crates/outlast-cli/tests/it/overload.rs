@@ -7,6 +7,7 @@
 //! bounds; `--nocapture` shows the figures. Should the machine not let the load itself come in time,
 //! it is made again.
 
+use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -37,10 +38,9 @@ const TIERS: [&str; 3] = ["critical", "important", "optional"];
 const USUAL: [f64; 3] = [0.2, 0.15, 0.1];
 const TRIPLE: [f64; 3] = [0.3, 1.0, 1.7];
 
-/// What somebody writes who knows that the service has twenty workers. The mode's load is that of
-/// the bulkhead, which is never full for a call that the shedder let in. Its thresholds are far from
-/// both sides: the usual load is 45 % give or take 15 %, and in the burst all seats are taken. A
-/// queue is standing when it has not been empty for two service times.
+/// What somebody writes who knows nothing of the service: its limit is measured. The mode's
+/// thresholds are far from both sides: the usual load is 45 % give or take 15 %, and in the burst all
+/// that may be is in flight.
 fn plan([listen, admin, service]: [SocketAddr; 3]) -> String {
     format!(
         "
@@ -52,8 +52,7 @@ routes:
 upstreams:
   service:
     endpoints: http://{service}
-    shed: {{ limit: {WORKERS}, interval: 400ms }}
-    bulkhead: {WORKERS}
+    shed: on
 degrade:
   modes:
     lean:
@@ -173,8 +172,7 @@ fn start_gateway(folder: &Path, plan: &str, address: SocketAddr) -> Process {
     command
         .args(["serve", "outlast.yaml"])
         .current_dir(folder)
-        // A worker writes its lines itself, and would wait for a busy disk.
-        .stderr(Stdio::null());
+        .stderr(File::create(folder.join("log")).unwrap());
     Process::start(&mut command, address)
 }
 
