@@ -125,7 +125,11 @@ fn peers() -> Result<Vec<Peer>, String> {
     ];
     Ok(vec![
         ("outlast", serve("outlast.yaml"), [18001; 2]),
-        ("outlast, all of it on", serve("outlast-all.yaml"), [18006; 2]),
+        (
+            "outlast, all of it on",
+            serve("outlast-all.yaml"),
+            [18006; 2],
+        ),
         (
             "outlast, policies off",
             serve("outlast-off.yaml"),
