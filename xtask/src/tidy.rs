@@ -74,7 +74,7 @@ impl Tree {
 const RANKS: [&[&str]; 4] = [
     &["outlast-core"],
     &["outlast", "outlast-config"],
-    &["outlast-gateway"],
+    &["outlast-gateway", "outlast-sim"],
     &["outlast-cli"],
 ];
 

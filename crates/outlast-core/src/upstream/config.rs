@@ -127,6 +127,11 @@ impl Config {
         self
     }
 
+    /// The endpoints that were added so far.
+    pub fn endpoints(&self) -> &[balance::Endpoint] {
+        &self.endpoints
+    }
+
     /// The order of the endpoints is one of preference. Default: they share the load.
     pub fn failover(mut self, failover: failover::Config) -> Config {
         self.failover = Some(failover);

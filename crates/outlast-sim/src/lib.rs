@@ -1,0 +1,37 @@
+//! Outlast's policies in virtual time: the same machine per call as in production, against modelled
+//! services, clients and faults.
+//!
+//! ```
+//! use std::time::Duration;
+//! use outlast_core::{bulkhead, upstream::Config};
+//! use outlast_sim::{Client, Curve, Law, Model, Service};
+//!
+//! let mut model = Model::new(42);
+//! let work = Law::exponential(Duration::from_millis(10));
+//! let db = model.service(Service::new(work).workers(8));
+//! let config = Config::new("db").bulkhead(bulkhead::Config::new(20));
+//! let through = model.upstream(config, &[db])?;
+//! let shop = model.client(Client::open(through, Curve::level(640.0)));
+//! let report = model.run(Duration::from_secs(10))?;
+//! assert!(report.client(shop).success() > 0.99);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Nothing here reads a clock, sleeps, spawns or draws randomness: equal seeds give equal runs, to
+//! the last bit of the trace's hash, on every platform.
+
+mod agenda;
+mod client;
+mod curve;
+mod draws;
+mod law;
+mod model;
+mod service;
+mod slab;
+mod world;
+
+pub use crate::client::{Client, ClientReport, Latency, Second};
+pub use crate::curve::Curve;
+pub use crate::law::{Law, LawError};
+pub use crate::model::{ClientId, Model, Report, RunError, ServiceId, UpstreamId};
+pub use crate::service::{Change, Order, Service, ServiceReport};

@@ -1,0 +1,255 @@
+//! What a run is made of, and what comes of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outlast_core::config::ConfigError;
+use outlast_core::time::Time;
+use outlast_core::upstream::{Config, Stats, Upstream};
+
+use crate::client::{Client, ClientReport};
+use crate::draws::{Draws, Purpose};
+use crate::service::{Change, Service, ServiceReport};
+use crate::world::World;
+
+/// A world before it runs.
+#[derive(Debug)]
+pub struct Model {
+    pub(crate) seed: u64,
+    pub(crate) services: Vec<Service>,
+    pub(crate) upstreams: Vec<Through>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) changes: Vec<(Time, Happens)>,
+    pub(crate) warm_up: Duration,
+    pub(crate) most_events: u64,
+    pub(crate) most_present: usize,
+}
+
+/// What happens to which replica of which service; to all of them, if none is named.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Happens {
+    pub(crate) service: usize,
+    pub(crate) replica: Option<u32>,
+    pub(crate) change: Change,
+}
+
+/// The policies of an upstream, and where its endpoints are: service and replica, by number.
+#[derive(Clone, Debug)]
+pub(crate) struct Through {
+    pub(crate) policies: Arc<Upstream>,
+    pub(crate) places: Vec<(usize, u32)>,
+}
+
+/// A service of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceId(pub(crate) usize);
+
+/// An upstream of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamId(pub(crate) usize);
+
+/// A client of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientId(pub(crate) usize);
+
+impl Model {
+    /// An empty world. Equal seeds and models give equal runs.
+    pub fn new(seed: u64) -> Model {
+        Model {
+            seed,
+            services: Vec::new(),
+            upstreams: Vec::new(),
+            clients: Vec::new(),
+            changes: Vec::new(),
+            warm_up: Duration::ZERO,
+            most_events: MOST_EVENTS,
+            most_present: MOST_PRESENT,
+        }
+    }
+
+    /// Adds a service.
+    pub fn service(&mut self, service: Service) -> ServiceId {
+        self.services.push(service);
+        ServiceId(self.services.len() - 1)
+    }
+
+    /// Adds an upstream whose endpoints are all replicas of these services, in their order. If
+    /// `config` names endpoints, there have to be as many.
+    ///
+    /// # Errors
+    /// A setting that cannot work, or another number of endpoints.
+    ///
+    /// # Panics
+    /// If a service is of another model.
+    pub fn upstream(
+        &mut self,
+        config: Config,
+        services: &[ServiceId],
+    ) -> Result<UpstreamId, ConfigError> {
+        let replicas = |service: &ServiceId| {
+            let (service, count) = (service.0, self.services[service.0].replicas);
+            (0..count).map(move |replica| (service, replica))
+        };
+        let places: Vec<_> = services.iter().flat_map(replicas).collect();
+        let number = self.upstreams.len();
+        let seed = Draws::new(self.seed).bits(number as u32, Purpose::State, 0);
+        let policies = Upstream::new(with_endpoints(config, places.len()), seed)?;
+        if policies.endpoints().get() != places.len() {
+            return Err(ConfigError::new(
+                "endpoints",
+                "must be as many as the services have replicas",
+            ));
+        }
+        self.upstreams.push(Through {
+            policies: Arc::new(policies),
+            places,
+        });
+        Ok(UpstreamId(number))
+    }
+
+    /// Adds a client.
+    ///
+    /// # Panics
+    /// If its upstream is of another model.
+    pub fn client(&mut self, client: Client) -> ClientId {
+        assert!(
+            client.upstream < self.upstreams.len(),
+            "an upstream of this model"
+        );
+        self.clients.push(client);
+        ClientId(self.clients.len() - 1)
+    }
+
+    /// Something happens to all replicas of a service.
+    ///
+    /// # Panics
+    /// If the service is of another model.
+    pub fn change(&mut self, at: Duration, service: ServiceId, change: Change) {
+        self.plan(at, service, None, change);
+    }
+
+    /// Something happens to one replica, counted from 0.
+    ///
+    /// # Panics
+    /// If the service is of another model, or has no such replica.
+    pub fn change_one(&mut self, at: Duration, service: ServiceId, replica: u32, change: Change) {
+        assert!(
+            replica < self.services[service.0].replicas,
+            "a replica that is there"
+        );
+        self.plan(at, service, Some(replica), change);
+    }
+
+    fn plan(&mut self, at: Duration, service: ServiceId, replica: Option<u32>, change: Change) {
+        assert!(service.0 < self.services.len(), "a service of this model");
+        let happens = Happens {
+            service: service.0,
+            replica,
+            change,
+        };
+        self.changes.push((Time::ZERO + at, happens));
+    }
+
+    /// Calls that begin before this, and what services did before, are not counted. Default: all
+    /// is.
+    pub fn warm_up(&mut self, time: Duration) {
+        self.warm_up = time;
+    }
+
+    /// How much may happen, and how many calls and requests may be there at once, before a run is
+    /// given up. Default 10^10, and 10 million.
+    pub fn bounds(&mut self, events: u64, present: usize) {
+        self.most_events = events;
+        self.most_present = present;
+    }
+
+    /// Runs until `time`, and then on without new calls until nobody waits any more.
+    ///
+    /// # Errors
+    /// If a bound is reached, which says what to change.
+    pub fn run(self, time: Duration) -> Result<Report, RunError> {
+        World::new(self, Time::ZERO + time).run()
+    }
+}
+
+/// A configuration without endpoints gets one for each place.
+fn with_endpoints(config: Config, places: usize) -> Config {
+    if !config.endpoints().is_empty() {
+        return config;
+    }
+    let number = |config: Config, number: usize| config.endpoint(number.to_string());
+    (0..places).fold(config, number)
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub(crate) clients: Vec<ClientReport>,
+    pub(crate) services: Vec<ServiceReport>,
+    pub(crate) upstreams: Vec<Stats>,
+    /// A hash of everything that happened, in its order: equal for equal runs.
+    pub hash: u64,
+    /// How much happened.
+    pub events: u64,
+    /// For how long was measured, in virtual time.
+    pub measured: Duration,
+}
+
+impl Report {
+    /// What became of a client's calls.
+    pub fn client(&self, client: ClientId) -> &ClientReport {
+        &self.clients[client.0]
+    }
+
+    /// How a service did.
+    pub fn service(&self, service: ServiceId) -> &ServiceReport {
+        &self.services[service.0]
+    }
+
+    /// How the policies of an upstream stand at the end.
+    pub fn upstream(&self, upstream: UpstreamId) -> &Stats {
+        &self.upstreams[upstream.0]
+    }
+}
+
+/// Why a run was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RunError {
+    /// More happened than may.
+    Events {
+        /// The bound.
+        most: u64,
+        /// When, in virtual time.
+        at: Duration,
+    },
+    /// More calls and requests were there at once than may.
+    Present {
+        /// The bound.
+        most: usize,
+        /// When, in virtual time.
+        at: Duration,
+    },
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Events { most, at } => write!(
+                f,
+                "more than {most} events until {at:?}: run it for a shorter time, or with less load"
+            ),
+            RunError::Present { most, at } => write!(
+                f,
+                "more than {most} calls at once at {at:?}: give calls a deadline or services a queue \
+                 with a bound, or run it for a shorter time"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+const MOST_EVENTS: u64 = 10_000_000_000;
+const MOST_PRESENT: usize = 10_000_000;

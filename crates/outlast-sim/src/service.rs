@@ -1,0 +1,241 @@
+//! What is depended on: a service with workers, a queue and replicas.
+//!
+//! A request waits for a worker of its replica, is worked on for as long as its law says over how
+//! fast the service is then, makes the calls that belong to it one after the other, and is answered.
+//! The worker is taken for all of that time, as a thread is that waits for a database.
+//!
+//! Most services do not notice that a caller has gone: they work on, in vain. One that `stops` drops
+//! what nobody waits for.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use outlast_core::time::Time;
+
+use crate::curve::Curve;
+use crate::law::Law;
+use crate::slab::Ref;
+
+/// A service, as it is modelled.
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub(crate) work: Law,
+    pub(crate) replicas: u32,
+    pub(crate) workers: Option<u32>,
+    pub(crate) order: Order,
+    pub(crate) queue: Option<u32>,
+    pub(crate) failures: f64,
+    pub(crate) stops: bool,
+    pub(crate) speed: Curve,
+    pub(crate) calls: Vec<usize>,
+}
+
+/// Who is served next of those who wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Who came first.
+    #[default]
+    Fifo,
+    /// Who came last.
+    Lifo,
+}
+
+impl Service {
+    /// One replica that works on any number of requests at once, each as long as the law says, and
+    /// never fails.
+    pub fn new(work: Law) -> Service {
+        Service {
+            work,
+            replicas: 1,
+            workers: None,
+            order: Order::Fifo,
+            queue: None,
+            failures: 0.0,
+            stops: false,
+            speed: Curve::level(1.0),
+            calls: Vec::new(),
+        }
+    }
+
+    /// Requests at once per replica, at least 1. Default: any number.
+    pub fn workers(mut self, workers: u32) -> Service {
+        self.workers = Some(workers.max(1));
+        self
+    }
+
+    /// Who is served next of those who wait. Default: who came first.
+    pub fn order(mut self, order: Order) -> Service {
+        self.order = order;
+        self
+    }
+
+    /// So many may wait per replica; more are refused at once. Default: any number.
+    pub fn queue(mut self, queue: u32) -> Service {
+        self.queue = Some(queue);
+        self
+    }
+
+    /// Equal machines with workers and a queue each; at least 1, which is the default.
+    pub fn replicas(mut self, replicas: u32) -> Service {
+        self.replicas = replicas.max(1);
+        self
+    }
+
+    /// The share of requests that fail after they were worked on. Default 0.
+    pub fn failures(mut self, share: f64) -> Service {
+        self.failures = share.clamp(0.0, 1.0);
+        self
+    }
+
+    /// Whether it notices that a caller has gone, and stops. Default: it works on.
+    pub fn stops(mut self, stops: bool) -> Service {
+        self.stops = stops;
+        self
+    }
+
+    /// How fast it works, as a share of the law's; what a request finds when it is begun counts for
+    /// all of it. At 0 nothing is begun until it is faster. Default 1.
+    pub fn speed(mut self, speed: Curve) -> Service {
+        self.speed = speed;
+        self
+    }
+
+    /// Each request makes a call through this upstream before it is answered, after those that were
+    /// added before. It fails if one of them does.
+    pub fn calls(mut self, upstream: crate::UpstreamId) -> Service {
+        self.calls.push(upstream.0);
+        self
+    }
+}
+
+/// What happens to a service at a time, by no policy's doing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Change {
+    /// Every request is refused at once, as by a machine that is there and a process that is not;
+    /// those that are worked on fail. Or no more.
+    Refuses(bool),
+    /// Nothing comes through, in neither direction, and comes when this is over: a network that is
+    /// interrupted. Or no more.
+    Holds(bool),
+    /// Another share fails.
+    Failures(f64),
+}
+
+/// A replica, as it stands.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    pub(crate) refuses: bool,
+    pub(crate) holds: bool,
+    pub(crate) failures: f64,
+    pub(crate) busy: u32,
+    pub(crate) waiting: VecDeque<Ref>,
+    /// How many of those who waited were dropped, and are still in the line.
+    pub(crate) dropped: usize,
+    /// What came, or would have gone, while it holds.
+    pub(crate) held: Vec<Ref>,
+}
+
+impl Replica {
+    pub(crate) fn new(service: &Service) -> Replica {
+        Replica {
+            refuses: false,
+            holds: false,
+            failures: service.failures,
+            busy: 0,
+            waiting: VecDeque::new(),
+            dropped: 0,
+            held: Vec::new(),
+        }
+    }
+
+    pub(crate) fn has_worker(&self, service: &Service) -> bool {
+        service.workers.is_none_or(|workers| self.busy < workers)
+    }
+
+    pub(crate) fn has_room(&self, service: &Service) -> bool {
+        let waiting = self.waiting.len() - self.dropped;
+        service.queue.is_none_or(|queue| waiting < queue as usize)
+    }
+
+    /// Who is served next.
+    pub(crate) fn next(&mut self, order: Order) -> Option<Ref> {
+        match order {
+            Order::Fifo => self.waiting.pop_front(),
+            Order::Lifo => self.waiting.pop_back(),
+        }
+    }
+}
+
+/// How a service did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServiceReport {
+    /// Requests that came.
+    pub came: u64,
+    /// Requests that were refused at once.
+    pub refused: u64,
+    /// Requests that were answered, well or not.
+    pub answered: u64,
+    /// Requests that were worked on to the end for a caller who had gone.
+    pub wasted: u64,
+    /// The most requests at once, waiting or worked on.
+    pub peak: u64,
+    /// Requests that had to wait for a worker.
+    pub waited: u64,
+    /// How long requests waited for a worker, all together.
+    pub waits: Duration,
+    /// How long requests were there, all together, of those that have gone.
+    pub stays: Duration,
+    /// Requests times seconds: over the time that was measured this is how many there were in the
+    /// mean.
+    pub presence: f64,
+}
+
+/// What is counted of a service while time passes.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    pub(crate) report: ServiceReport,
+    present: u64,
+    /// Until when it is known how many were there, in the time that counts.
+    since: Time,
+    end: Time,
+}
+
+impl Meter {
+    /// Counts from one time to another.
+    pub(crate) fn new(from: Time, end: Time) -> Meter {
+        Meter {
+            report: ServiceReport::default(),
+            present: 0,
+            since: from,
+            end,
+        }
+    }
+
+    /// One comes, or goes.
+    pub(crate) fn moves(&mut self, comes: bool, now: Time) {
+        self.pass(now);
+        self.present = if comes {
+            self.present + 1
+        } else {
+            self.present - 1
+        };
+        if now >= self.since {
+            self.report.peak = self.report.peak.max(self.present);
+        }
+    }
+
+    fn pass(&mut self, now: Time) {
+        let until = now.min(self.end);
+        if until > self.since {
+            let lasted = until.since(self.since).as_secs_f64();
+            self.report.presence += self.present as f64 * lasted;
+            self.since = until;
+        }
+    }
+
+    /// What was counted.
+    pub(crate) fn end(mut self) -> ServiceReport {
+        self.pass(self.end);
+        self.report
+    }
+}

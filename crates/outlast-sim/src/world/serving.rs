@@ -1,0 +1,275 @@
+//! What services do with requests.
+
+use outlast_core::call::Request as Asked;
+use outlast_core::outcome::Outcome;
+
+use super::*;
+use crate::service::Change;
+
+impl World {
+    /// A request comes to its replica. Whoever made it, if it is answered at once.
+    pub(super) fn arrives(&mut self, at: Ref) -> Option<Ref> {
+        let request = self.requests.get_mut(at).expect("it comes just now");
+        let (service, replica) = (request.service, request.replica as usize);
+        let there = &mut self.replicas[service][replica];
+        if there.holds {
+            there.held.push(at);
+            return None;
+        }
+        let how = &self.model.services[service];
+        let speed = how.speed.at(self.now);
+        let works = there.has_worker(how) && speed > 0.0;
+        let meter = &mut self.meters[service];
+        let counts = self.now >= self.from;
+        meter.report.came += u64::from(counts);
+        if there.refuses || !works && !there.has_room(how) {
+            meter.report.refused += u64::from(counts);
+            return self.answer(at, Outcome::Unsent);
+        }
+        request.came = self.now;
+        meter.moves(true, self.now);
+        request.stage = Stage::Waiting;
+        if works {
+            self.begin(at, speed);
+            return None;
+        }
+        meter.report.waited += u64::from(counts);
+        there.waiting.push_back(at);
+        if speed <= 0.0 {
+            self.look_later(service, replica as u32);
+        }
+        None
+    }
+
+    /// A worker takes a request.
+    fn begin(&mut self, at: Ref, speed: f64) {
+        let request = self.requests.get_mut(at).expect("a worker takes it");
+        let (service, replica) = (request.service, request.replica as usize);
+        request.stage = Stage::Working;
+        if request.came >= self.from {
+            let waited = self.now.since(request.came);
+            self.meters[service].report.waits += waited;
+        }
+        let unit = self.draws.unit(service as u32, Purpose::Work, request.key);
+        let work = self.model.services[service].work.quantile(unit);
+        let there = &mut self.replicas[service][replica];
+        there.busy += 1;
+        let ends = self.now + at_speed(work, speed);
+        self.agenda.plan(ends, Class::End, Event::Worked(at));
+    }
+
+    /// A worker, or room, is free: who waits comes in.
+    pub(super) fn begin_more(&mut self, service: usize, replica: u32) {
+        loop {
+            let how = &self.model.services[service];
+            let speed = how.speed.at(self.now);
+            let there = &mut self.replicas[service][replica as usize];
+            if there.waiting.is_empty() || !there.has_worker(how) {
+                return;
+            }
+            if speed <= 0.0 {
+                return self.look_later(service, replica);
+            }
+            let next = there.next(how.order).expect("somebody waits");
+            if self.requests.get(next).is_some() {
+                self.begin(next, speed);
+            } else {
+                // It was dropped while it waited.
+                there.dropped -= 1;
+            }
+        }
+    }
+
+    /// A service that stands still is looked at again from time to time.
+    fn look_later(&mut self, service: usize, replica: u32) {
+        let at = self.now + BETWEEN_LOOKS;
+        self.agenda
+            .plan(at, Class::End, Event::Looks { service, replica });
+    }
+
+    /// A request has been worked on.
+    pub(super) fn worked(&mut self, at: Ref) {
+        let Some(request) = self.requests.get(at) else {
+            return;
+        };
+        let (service, replica) = (request.service, request.replica as usize);
+        let there = &self.replicas[service][replica];
+        let unit = self
+            .draws
+            .unit(service as u32, Purpose::Failure, request.key);
+        if unit < there.failures {
+            return self.finish(at, Outcome::Transient);
+        }
+        self.calls_on(at, 0);
+    }
+
+    /// Makes the request's own call with this number, or ends it.
+    fn calls_on(&mut self, at: Ref, number: usize) {
+        let request = self.requests.get_mut(at).expect("it goes on");
+        let service = request.service;
+        let Some(&upstream) = self.model.services[service].calls.get(number) else {
+            return self.finish(at, Outcome::Success);
+        };
+        let (key, deadline) = (request.key, request.deadline);
+        let seed = self
+            .draws
+            .bits(service as u32, Purpose::Call, key ^ (number as u64) << 56);
+        let asked = Asked::new(seed).deadline(deadline);
+        let owner = Owner::Request {
+            request: at,
+            number,
+        };
+        let call = self.call(upstream, owner, asked, deadline);
+        // If it has ended already, the request has gone on.
+        if self.callers.get(call).is_some()
+            && let Some(request) = self.requests.get_mut(at)
+        {
+            request.stage = Stage::Calling(call);
+        }
+    }
+
+    /// A call of a request's own has ended.
+    pub(super) fn called(&mut self, at: Ref, number: usize, good: bool) {
+        let Some(request) = self.requests.get_mut(at) else {
+            return;
+        };
+        request.stage = Stage::Working;
+        if good {
+            self.calls_on(at, number + 1);
+        } else {
+            self.finish(at, Outcome::Transient);
+        }
+    }
+
+    /// A request has been worked on to its end: its worker is free.
+    fn finish(&mut self, at: Ref, outcome: Outcome) {
+        let request = self.requests.get_mut(at).expect("it ends just now");
+        let (service, replica) = (request.service, request.replica);
+        request.stage = Stage::Done(outcome);
+        let counts = request.came >= self.from;
+        let meter = &mut self.meters[service];
+        meter.moves(false, self.now);
+        if counts {
+            meter.report.stays += self.now.since(request.came);
+            meter.report.answered += 1;
+            meter.report.wasted += u64::from(request.caller.is_none());
+        }
+        let there = &mut self.replicas[service][replica as usize];
+        there.busy -= 1;
+        if there.holds {
+            there.held.push(at);
+        } else if let Some(caller) = self.answer(at, outcome) {
+            self.drive(caller);
+        }
+        self.begin_more(service, replica);
+    }
+
+    /// A request is over; whose call has something new to look at.
+    fn answer(&mut self, at: Ref, outcome: Outcome) -> Option<Ref> {
+        let request = self.requests.remove(at)?;
+        let (caller, id) = request.caller?;
+        self.report_outcome(caller, id, outcome);
+        Some(caller)
+    }
+
+    /// Nobody waits for a request any more.
+    pub(super) fn abandon(&mut self, at: Ref) {
+        let Some(request) = self.requests.get_mut(at) else {
+            return;
+        };
+        request.caller = None;
+        let (service, replica, stage) = (request.service, request.replica, request.stage);
+        if !self.model.services[service].stops {
+            return;
+        }
+        let there = &mut self.replicas[service][replica as usize];
+        match stage {
+            // It is dropped when it comes through.
+            Stage::Outside | Stage::Done(_) => return,
+            Stage::Waiting => there.dropped += 1,
+            Stage::Working | Stage::Calling(_) => there.busy -= 1,
+        }
+        self.meters[service].moves(false, self.now);
+        self.requests.remove(at);
+        if let Stage::Calling(call) = stage {
+            self.give_up(call);
+        }
+        self.begin_more(service, replica);
+    }
+
+    /// Something happens to a service.
+    pub(super) fn change(&mut self, happens: Happens) {
+        let Happens {
+            service,
+            replica,
+            change,
+        } = happens;
+        let all = 0..self.replicas[service].len() as u32;
+        for replica in all.filter(|one| replica.is_none_or(|only| only == *one)) {
+            let there = &mut self.replicas[service][replica as usize];
+            match change {
+                Change::Failures(share) => there.failures = share.clamp(0.0, 1.0),
+                Change::Refuses(refuses) => {
+                    there.refuses = refuses;
+                    if refuses {
+                        self.lose_all(service, replica);
+                    }
+                }
+                Change::Holds(holds) => {
+                    there.holds = holds;
+                    if !holds {
+                        self.let_through(service, replica);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whatever is at a replica fails.
+    fn lose_all(&mut self, service: usize, replica: u32) {
+        let is_there = |request: &Request| {
+            let here = (request.service, request.replica) == (service, replica);
+            here && !matches!(request.stage, Stage::Outside | Stage::Done(_))
+        };
+        let lost = self.requests.find_all(is_there);
+        let there = &mut self.replicas[service][replica as usize];
+        (there.busy, there.dropped) = (0, 0);
+        there.waiting.clear();
+        // Their callers go on only when all of it is gone.
+        for at in &lost {
+            self.meters[service].moves(false, self.now);
+            if let Some(Stage::Calling(call)) = self.requests.get(*at).map(|lost| lost.stage) {
+                self.give_up(call);
+            }
+        }
+        for at in lost {
+            if let Some(caller) = self.answer(at, Outcome::Transient) {
+                self.drive(caller);
+            }
+        }
+    }
+
+    /// What could not come through does, in its order.
+    fn let_through(&mut self, service: usize, replica: u32) {
+        let there = &mut self.replicas[service][replica as usize];
+        for at in std::mem::take(&mut there.held) {
+            let Some(request) = self.requests.get(at) else {
+                continue;
+            };
+            let caller = match request.stage {
+                Stage::Done(outcome) => self.answer(at, outcome),
+                _ if request.caller.is_none() && self.model.services[service].stops => {
+                    self.requests.remove(at);
+                    None
+                }
+                _ => self.arrives(at),
+            };
+            if let Some(caller) = caller {
+                self.drive(caller);
+            }
+        }
+    }
+}
+
+/// How soon a service that stands still is looked at again.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);

@@ -1,0 +1,16 @@
+//! Published and exact results, reproduced by the simulator.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "a test binary has no public items"
+)]
+
+mod chains;
+mod determinism;
+mod faults;
+mod metastable;
+mod queues;
+mod retries;
+mod rows;

@@ -1,0 +1,80 @@
+//! Overloads that outlive their cause, and policies that do not let them.
+
+use std::time::Duration;
+
+use outlast_core::ratio::Ratio;
+use outlast_core::upstream::Config;
+use outlast_core::{budget, deadline, retry};
+use outlast_sim::{Change, Client, ClientReport, Curve, Law, Model, Service};
+
+use crate::rows::{Row, row};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// When the trouble begins.
+const BEGINS: Duration = Duration::from_secs(100);
+
+/// A database that nothing reaches for a while (Bronson et al., HotOS 2021): what was sent comes
+/// when that is over.
+fn outage(row: &Row, config: Config, rate: f64, lasts: Duration, seed: u64) -> ClientReport {
+    let mut model = Model::new(seed);
+    let work = Law::exponential(Duration::from_secs_f64(1.0 / row.parameter("mu")));
+    let db = model.service(Service::new(work).workers(1));
+    let through = model.upstream(config, &[db]).unwrap();
+    let client = model.client(Client::open(through, Curve::level(rate)));
+    model.change(BEGINS, db, Change::Holds(true));
+    model.change(BEGINS + 10 * SECOND, db, Change::Holds(false));
+    let report = model.run(lasts).unwrap();
+    report.client(client).clone()
+}
+
+/// One retry at once after a second.
+fn impatient() -> Config {
+    Config::new("db")
+        .deadline(deadline::Config::default().attempt(SECOND))
+        .retry(retry::Config::attempts(2).backoff(Duration::ZERO))
+}
+
+/// Whether nearly all calls of the last hundred seconds were good.
+fn recovers(client: &ClientReport, lasts: Duration) -> bool {
+    let last = &client.seconds[lasts.as_secs() as usize - 100..lasts.as_secs() as usize];
+    let sum = |count: fn(&outlast_sim::Second) -> u32| -> u32 { last.iter().map(count).sum() };
+    f64::from(sum(|second| second.good)) >= 0.99 * f64::from(sum(|second| second.calls))
+}
+
+#[test]
+fn m01_without_a_budget_an_outage_lasts_for_ever_from_half_of_the_capacity_on() {
+    let row = row("M01");
+    let lasts = row.seconds("run_s");
+    for (rate, expected) in row.object("recovers") {
+        let rate: f64 = rate.parse().unwrap();
+        for seed in 0..3 {
+            let client = outage(&row, impatient().budget(None), rate, lasts, seed);
+            let found = recovers(&client, lasts);
+            assert_eq!(
+                found,
+                expected.as_bool().unwrap(),
+                "{rate} a second, seed {seed}"
+            );
+            if rate == 280.0 {
+                let last = &client.seconds[1000..1900];
+                let attempts: u32 = last.iter().map(|second| second.attempts).sum();
+                row.check("attempts_at_280", f64::from(attempts) / 900.0);
+            }
+        }
+    }
+}
+
+/// What the row asks to beat: with a budget that successes fill it recovers, whatever the ratio.
+#[test]
+fn m02_a_budget_that_successes_fill_cures_it() {
+    let (m01, row) = (row("M01"), row("M02"));
+    let lasts = 600 * SECOND;
+    for ratio in row.parameters("ratio") {
+        let budget = budget::Config::new(Ratio::new(ratio).unwrap());
+        for seed in 0..10 {
+            let config = impatient().budget(Some(budget));
+            let client = outage(&m01, config, row.parameter("lam"), lasts, seed);
+            assert!(recovers(&client, lasts), "{ratio}, seed {seed}");
+        }
+    }
+}

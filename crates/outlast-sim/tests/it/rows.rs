@@ -1,0 +1,87 @@
+//! The recorded results: `tests/vectors/sim.json`.
+
+use std::time::Duration;
+
+use outlast_sim::{Report, ServiceId};
+use serde_json::Value;
+
+/// A row of the file.
+pub struct Row(Value);
+
+/// The row with this number.
+pub fn row(id: &str) -> Row {
+    let file: Value =
+        serde_json::from_str(include_str!("../../../../tests/vectors/sim.json")).unwrap();
+    let rows = file["rows"].as_array().unwrap();
+    Row(rows.iter().find(|row| row["id"] == id).unwrap().clone())
+}
+
+impl Row {
+    pub fn parameter(&self, name: &str) -> f64 {
+        let value = &self.0["params"][name];
+        value.as_f64().unwrap_or_else(|| panic!("{name}: {value}"))
+    }
+
+    pub fn parameters(&self, name: &str) -> Vec<f64> {
+        list(&self.0["params"][name])
+    }
+
+    pub fn seconds(&self, name: &str) -> Duration {
+        Duration::from_secs_f64(self.parameter(name))
+    }
+
+    pub fn expected(&self, name: &str) -> f64 {
+        let value = &self.0["expected"][name];
+        value.as_f64().unwrap_or_else(|| panic!("{name}: {value}"))
+    }
+
+    pub fn all_expected(&self, name: &str) -> Vec<f64> {
+        list(&self.0["expected"][name])
+    }
+
+    pub fn lists(&self, name: &str) -> Vec<Vec<f64>> {
+        let lists = self.0["expected"][name].as_array().unwrap().iter();
+        lists.map(list).collect()
+    }
+
+    pub fn object(&self, name: &str) -> &serde_json::Map<String, Value> {
+        self.0["expected"][name].as_object().unwrap()
+    }
+
+    pub fn tolerance(&self, name: &str) -> f64 {
+        self.0["tolerance"][name].as_f64().unwrap()
+    }
+
+    /// That a measurement is what the row expects, within its relative tolerance.
+    pub fn check(&self, name: &str, measured: f64) {
+        let expected = self.expected(name);
+        self.near(name, expected, measured);
+    }
+
+    /// As [`Row::check`], for one of several.
+    pub fn near(&self, what: &str, expected: f64, measured: f64) {
+        let off = measured / expected - 1.0;
+        let allowed = self.tolerance("rel");
+        assert!(
+            off.abs() <= allowed,
+            "{} {what}: {measured} for {expected}, {:+.2} %",
+            self.0["id"],
+            off * 100.0
+        );
+    }
+}
+
+fn list(value: &Value) -> Vec<f64> {
+    let values = value.as_array().unwrap().iter();
+    values.map(|value| value.as_f64().unwrap()).collect()
+}
+
+/// Little's law (row Q09): requests that are there are those that come times how long they stay.
+pub fn check_little(report: &Report, service: ServiceId) {
+    let service = report.service(service);
+    let off = service.stays.as_secs_f64() / service.presence - 1.0;
+    assert!(
+        off.abs() <= row("Q09").tolerance("rel"),
+        "{service:?}: {off}"
+    );
+}
