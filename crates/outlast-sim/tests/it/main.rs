@@ -14,3 +14,4 @@ mod metastable;
 mod queues;
 mod retries;
 mod rows;
+mod storm;
