@@ -8,6 +8,7 @@
 )]
 
 mod chains;
+mod contention;
 mod determinism;
 mod faults;
 mod metastable;
