@@ -1,7 +1,8 @@
 //! A live quantile of latencies, at a fixed cost.
 //!
-//! Two slices of 30 s take turns, so the quantile looks back between 30 and 60 s, and it is at
-//! most 12.5 % high.
+//! Two slices of 30 s take turns, so the quantile looks back between 30 and 60 s. It is off by at most
+//! 12.5 %, and where latencies are spread by hardly anything: a hedge at the 95th percentile is made
+//! for a twentieth of the calls.
 
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ impl Latency {
         if counts.total() < self.min_samples {
             return None;
         }
-        counts.quantile(self.quantile)
+        counts.even_quantile(self.quantile)
     }
 }
 

@@ -79,6 +79,22 @@ impl Counts {
         })?;
         Some(upper_bound(at))
     }
+
+    /// As [`Counts::quantile`], in the middle of the truth instead of above it: durations are taken
+    /// to be spread evenly over their bucket. It lies in the bucket of the true one.
+    pub(crate) fn even_quantile(&self, share: Ratio) -> Option<Duration> {
+        let total = self.total();
+        let mut before = 0;
+        let at = self.0.iter().position(|count| {
+            let is_it = share.reached_by(before + count, total);
+            before += if is_it { 0 } else { *count };
+            is_it
+        })?;
+        let lower = at.checked_sub(1).map_or(Duration::ZERO, upper_bound);
+        let rank = (share.as_f64() * total as f64 - before as f64).max(0.0);
+        let part = (rank / self.0[at].max(1) as f64).min(1.0);
+        Some(lower + (upper_bound(at) - lower).mul_f64(part))
+    }
 }
 
 /// Eight buckets an octave from 1 us up to 2^27 us (134 s); longer ones count as that.
@@ -119,6 +135,19 @@ mod tests {
         assert_eq!(taken.total(), 2);
         assert_eq!(histogram.take(), Counts::default());
         assert_eq!(Counts::default().quantile(Ratio::ONE), None);
+        assert_eq!(Counts::default().even_quantile(Ratio::ONE), None);
+    }
+
+    #[test]
+    fn where_durations_are_spread_an_even_quantile_is_nearly_exact() {
+        let histogram = Histogram::new();
+        (1..=100_000).for_each(|micros| histogram.record(Duration::from_micros(micros)));
+        let counts = histogram.take();
+        for percent in [5, 50, 95] {
+            let found = counts.even_quantile(Ratio::percent(percent)).unwrap();
+            let off = found.as_secs_f64() / (f64::from(percent) * 1e-3) - 1.0;
+            assert!(off.abs() < 0.001, "p{percent}: {found:?}");
+        }
     }
 
     proptest! {
@@ -141,9 +170,13 @@ mod tests {
             samples.sort_unstable();
             let rank = (samples.len() * percent as usize).div_ceil(100) - 1;
             let exact = samples[rank] as f64;
-            let quantile = histogram.take().quantile(Ratio::percent(percent)).unwrap();
+            let counts = histogram.take();
+            let quantile = counts.quantile(Ratio::percent(percent)).unwrap();
             let answer = quantile.as_micros() as f64;
             prop_assert!(answer > exact && answer <= exact * 1.125 + 1.0, "{answer} for {exact}");
+            let even = counts.even_quantile(Ratio::percent(percent)).unwrap();
+            let off = even.as_secs_f64() * 1e6 - exact;
+            prop_assert!(off.abs() <= exact / 8.0 + 1.0, "{off} for {exact}");
         }
     }
 }
