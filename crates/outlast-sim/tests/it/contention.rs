@@ -46,7 +46,7 @@ fn contend(row: &Row, backoff: Backoff, rng: &mut Rng) -> (f64, f64) {
         })
         .collect();
     let mut agenda = BinaryHeap::new();
-    let mut plan = |agenda: &mut BinaryHeap<_>, at: Duration, writer, event| {
+    let plan = |agenda: &mut BinaryHeap<_>, at: Duration, writer, event| {
         agenda.push(Reverse((at, writer, event)));
     };
     for writer in 0..writers {

@@ -16,3 +16,4 @@ mod queues;
 mod retries;
 mod rows;
 mod storm;
+mod tails;

@@ -78,3 +78,54 @@ fn m02_a_budget_that_successes_fill_cures_it() {
         }
     }
 }
+
+/// Clients with five retries before one worker of ten requests a second (Isaacs et al., HotOS 2025):
+/// half of its load, then ten minutes of one and a half times it, then half again. Whether it is over
+/// half an hour later.
+fn overload_recovers(config: Config, queue: u32, seed: u64) -> bool {
+    let minutes = |minutes: u32| 60 * SECOND * minutes;
+    let load = Curve::level(5.0)
+        .jump(minutes(5), 15.0)
+        .jump(minutes(15), 5.0);
+    let mut model = Model::new(seed);
+    let service = Service::new(Law::exponential(SECOND / 10))
+        .workers(1)
+        .queue(queue);
+    let service = model.service(service);
+    let config = config.deadline(deadline::Config::default().attempt(5 * SECOND));
+    let through = model.upstream(config, &[service]).unwrap();
+    let client = model.client(Client::open(through, load));
+    let report = model.run(minutes(45)).unwrap();
+    recovers(report.client(client), minutes(45))
+}
+
+/// The law of row M04: a queue keeps a collapse alive if what waits in it takes longer than callers
+/// wait for.
+#[test]
+fn m04_a_queue_that_is_longer_than_patience_keeps_an_overload_alive() {
+    let row = row("M04");
+    let (rate, patience) = (row.parameter("mu"), row.parameter("timeout_s"));
+    assert_eq!(rate * patience, row.expected("Q_star"));
+    let stubborn = || {
+        let at_once = retry::Config::attempts(6).backoff(Duration::ZERO);
+        Config::new("up").retry(at_once).budget(None)
+    };
+    for seed in 0..10 {
+        assert!(
+            overload_recovers(stubborn(), 35, seed),
+            "a short queue, seed {seed}"
+        );
+        assert!(
+            !overload_recovers(stubborn(), 150, seed),
+            "a long queue, seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn the_default_retries_and_budget_end_with_an_overload_whatever_the_queue() {
+    for seed in 0..10 {
+        let config = Config::new("up").retry(retry::Config::default());
+        assert!(overload_recovers(config, 150, seed), "seed {seed}");
+    }
+}
