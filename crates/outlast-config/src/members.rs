@@ -165,6 +165,8 @@ mod tests {
             ("{}", "these are 0 endpoints"),
             ("[\"http://a:1\", \"http://a:1\"]", "`a:1` is there twice"),
             ("[\"a:1\"]", "`a:1` does not fit here"),
+            ("[\"http://a:1/<x>\"]", "write others as `%3C`"),
+            ("[\"http://a:1/a\\\\b\"]", "write others as `%3C`"),
             ("{\"x\": {\"uri\": \"http://a:1\"}}", "did you mean `url`?"),
             (
                 "{\"x\": {\"url\": \"http://a\", \"weight\": 0}}",

@@ -150,6 +150,10 @@ pub(crate) fn endpoint(name: &str, text: &str) -> Result<Endpoint, String> {
     {
         return Err(mend());
     }
+    let in_path = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&byte);
+    if !prefix.bytes().all(in_path) {
+        return Err("a path has letters, digits, `/` and `-._~`; write others as `%3C`".to_owned());
+    }
     Ok(Endpoint {
         name: name.to_owned(),
         tls,
