@@ -19,8 +19,8 @@ use crate::{FAILED, UNABLE, logs};
 
 /// Serves until it is told to stop.
 pub(crate) fn run(serve: &Serve) -> ExitCode {
-    let _logs = match logs::start(serve.log, &serve.log_level) {
-        Ok(guard) => guard,
+    let (_logs, dropped) = match logs::start(serve.log, &serve.log_level) {
+        Ok(started) => started,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(UNABLE);
@@ -43,6 +43,7 @@ pub(crate) fn run(serve: &Serve) -> ExitCode {
     let source = serve.file.clone();
     let options = Options {
         reload: Some(Arc::new(move || read(&source))),
+        dropped_lines: Some(Arc::new(move || dropped.dropped_lines())),
     };
     let drain = plan.gateway.drain;
     let gateway = match Gateway::start(plan, options) {

@@ -7,6 +7,7 @@
 
 mod file;
 mod names;
+mod resolve;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -33,6 +34,8 @@ pub(crate) struct Discovery {
 pub(crate) struct Latest {
     /// The endpoints, unless there are only those of the plan.
     pub(crate) endpoints: Option<Vec<plan::Endpoint>>,
+    /// Which membership they are.
+    version: u64,
     pub(crate) changed: Option<SystemTime>,
     /// Why there was nothing that could be used since.
     pub(crate) error: Option<String>,
@@ -74,13 +77,18 @@ impl Upstream {
         if let Some(changed) = changed {
             if let Some(discovery) = &self.discovery {
                 let mut latest = discovery.lock();
-                latest.changed = Some(wall());
-                latest.endpoints = Some(endpoints.to_vec());
+                // Another one that came later may have been quicker to say so.
+                if changed.version > latest.version {
+                    latest.version = changed.version;
+                    latest.changed = Some(wall());
+                    latest.endpoints = Some(endpoints.to_vec());
+                }
             }
             let Changed {
                 endpoints,
                 joined,
                 left,
+                ..
             } = changed;
             let upstream = self.plan.name.as_str();
             tracing::info!(upstream, endpoints, joined, left, "its endpoints changed");
@@ -111,12 +119,21 @@ impl Upstream {
         latest.error = error;
     }
 
-    /// As far as both are discovered in the same way, goes on with what `former` has found.
+    /// As far as both are discovered in the same way, goes on with what `former` has found. How often
+    /// and whom it asks makes no difference.
     pub(crate) fn go_on_from(&self, former: &Upstream) {
         let (Some(own), Some(other)) = (&self.discovery, &former.discovery) else {
             return;
         };
-        let is_same = own.plan == other.plan && self.plan.endpoints == former.plan.endpoints;
+        let is_alike = match (&own.plan, &other.plan) {
+            (plan::Discovery::Names(own), plan::Discovery::Names(other)) => {
+                own.record == other.record
+            }
+            // What a file says was read anew with the plan.
+            (plan::Discovery::File(_), _) => false,
+            (own, other) => own == other,
+        };
+        let is_same = is_alike && self.plan.endpoints == former.plan.endpoints;
         let endpoints = other.latest().endpoints;
         if let Some(endpoints) = endpoints.filter(|_| is_same)
             && let Err(error) = self.take(&endpoints)

@@ -47,7 +47,7 @@ mod worker;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -70,6 +70,9 @@ use crate::worker::{Phase, Shared};
 pub struct Options {
     /// Where `POST /reload` of the admin listener gets a new plan from. Default: that is refused.
     pub reload: Option<Arc<dyn Fn() -> Result<Plan, String> + Send + Sync>>,
+    /// How many lines of the log were dropped because nobody read them; they are added to
+    /// `outlast_unlogged_total`. Default: none.
+    pub dropped_lines: Option<Arc<dyn Fn() -> usize + Send + Sync>>,
 }
 
 impl fmt::Debug for Options {
@@ -101,7 +104,7 @@ pub(crate) struct State {
     pub(crate) latest: Option<Latest>,
     /// Where checks are probed: the admin listener's runtime, if there is one.
     executor: Option<Handle>,
-    /// One reload at a time.
+    /// One change of tables or of told endpoints at a time.
     reloading: Mutex<()>,
 }
 
@@ -216,10 +219,7 @@ impl Drop for Gateway {
 
 impl State {
     pub(crate) fn reload(&self, plan: Plan) -> Result<Reloaded, ReloadError> {
-        let _turn = self
-            .reloading
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.one_at_a_time();
         let before = Arc::clone(&self.tables.borrow());
         let (table, changes) =
             Table::new(plan, Some(&before), self.workers, self.executor.as_ref())
@@ -249,6 +249,12 @@ impl State {
             vitals.drains(*self.phases.borrow() != Phase::Serving);
         }
         Ok(Reloaded { changes, later })
+    }
+
+    /// Nobody else reloads, or tells an upstream its endpoints, while this is held.
+    pub(crate) fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+        let turn = self.reloading.lock();
+        turn.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn drain(&self) {

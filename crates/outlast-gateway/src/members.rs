@@ -2,8 +2,8 @@
 //!
 //! The library decides among endpoints and gives each a number that no other one ever gets; here
 //! stands what belongs to a number: an address and how to speak to it. Both change in one step,
-//! under a lock that a worker takes only when it meets a number for the first time, so nobody is
-//! sent to an endpoint that cannot be found. One that has left is known for a while longer: an
+//! under a lock that a worker takes only after a change, so nobody is sent to an endpoint that cannot
+//! be found. One that has left is known for a while longer: an
 //! attempt may have been given its number just before.
 
 use std::collections::{HashMap, HashSet};
@@ -73,6 +73,8 @@ impl Endpoint {
 #[derive(Debug)]
 pub(crate) struct Members {
     maker: Maker,
+    /// One change at a time; what takes long is done before anybody has to wait for it.
+    changing: Mutex<()>,
     directory: Mutex<Arc<Directory>>,
 }
 
@@ -95,6 +97,8 @@ struct Left {
 /// What a change did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Changed {
+    /// The membership that it led to.
+    pub(crate) version: u64,
     /// How many there are now.
     pub(crate) endpoints: usize,
     pub(crate) joined: usize,
@@ -156,6 +160,7 @@ impl Directory {
             })
             .collect();
         let changed = Changed {
+            version: 0,
             endpoints: endpoints.len(),
             joined: endpoints.len() - (self.endpoints.len() - gone.len()),
             left: gone.len(),
@@ -181,6 +186,7 @@ impl Members {
             protocol: plan.protocol,
             connect_timeout: plan.connect_timeout,
             workers,
+            checks_by_grpc: matches!(plan.check, Some(plan::ActiveCheck::Grpc(_))),
             tls: OnceLock::new(),
         };
         maker.prepare(&plan.endpoints)?;
@@ -188,6 +194,7 @@ impl Members {
         let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
         Ok(Members {
             maker,
+            changing: Mutex::new(()),
             directory: Mutex::new(Arc::new(Directory {
                 endpoints: (0..).zip(endpoints).collect(),
                 left: Vec::new(),
@@ -208,9 +215,9 @@ impl Members {
         policies: &outlast::Upstream,
         told: &[plan::Endpoint],
     ) -> Result<Option<Changed>, String> {
+        let _turn = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.maker.prepare(told)?;
-        let mut directory = self.lock();
-        let before = Arc::clone(&directory);
+        let before = self.latest();
         let endpoints = before.endpoints.iter().map(|(_, one)| one);
         let known: HashMap<_, _> = endpoints.map(|one| (key(&one.plan), one)).collect();
         let endpoint = |told: &plan::Endpoint| match known.get(&key(told)) {
@@ -218,8 +225,10 @@ impl Members {
             None => self.maker.make(told),
         };
         let endpoints = told.iter().map(endpoint).collect::<Result<Vec<_>, _>>()?;
-        let version = policies.version();
         let described = told.iter().map(plan::Endpoint::described).collect();
+        let version = policies.version();
+        // Whoever looks from here on waits until numbers and addresses belong together.
+        let mut directory = self.lock();
         let members = policies
             .set_endpoints(described)
             .map_err(|error| error.to_string())?;
@@ -233,7 +242,10 @@ impl Members {
         let endpoints = endpoints.into_iter().map(numbered).collect();
         let (next, changed) = before.followed_by(endpoints, Clock::Precise.now());
         *directory = Arc::new(next);
-        Ok(Some(changed))
+        Ok(Some(Changed {
+            version: members.version(),
+            ..changed
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Arc<Directory>> {
@@ -255,6 +267,8 @@ struct Maker {
     protocol: plan::Protocol,
     connect_timeout: Duration,
     workers: usize,
+    /// Such checks are made in clear text only.
+    checks_by_grpc: bool,
     /// Read when the first endpoint needs it.
     tls: OnceLock<Arc<ClientConfig>>,
 }
@@ -262,6 +276,12 @@ struct Maker {
 impl Maker {
     /// Reads what these endpoints need to be made.
     fn prepare(&self, endpoints: &[plan::Endpoint]) -> Result<(), String> {
+        if let Some(one) = endpoints.iter().find(|one| one.tls && self.checks_by_grpc) {
+            return Err(format!(
+                "{}: gRPC checks are made in clear text only; use `check: {{ http: .. }}` or `http://`",
+                one.url()
+            ));
+        }
         if self.tls.get().is_none() && endpoints.iter().any(|endpoint| endpoint.tls) {
             let config = tls::client(&self.client, self.protocol)?;
             self.tls.get_or_init(|| config);
@@ -314,6 +334,7 @@ mod tests {
         assert_eq!(members.change(&policies, &same), Ok(None));
         let next = told(r#"{"c": "http://c:1", "b": "http://b:1", "a": "http://a:2"}"#);
         let changed = Changed {
+            version: 1,
             endpoints: 3,
             joined: 2,
             left: 1,

@@ -4,13 +4,13 @@
 //! a list; others are looked up, and whoever is not known yet is taken from what all workers share.
 //! A peer that has left is dropped here, and ends with the last answer that comes from it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use outlast::Clock;
 
-use crate::members::{Directory, Endpoint};
+use crate::members::Endpoint;
 use crate::pool::Pool;
 use crate::table::Upstream;
 
@@ -28,8 +28,8 @@ pub(crate) struct Peers {
     upstream: Arc<Upstream>,
     /// By ascending numbers.
     known: RefCell<Vec<Rc<Peer>>>,
-    /// What was followed last.
-    seen: RefCell<Arc<Directory>>,
+    /// Which membership was followed last, and how many endpoints it had.
+    seen: Cell<(u64, usize)>,
 }
 
 impl Peers {
@@ -37,7 +37,7 @@ impl Peers {
         let peers = Peers {
             upstream,
             known: RefCell::default(),
-            seen: RefCell::default(),
+            seen: Cell::new((u64::MAX, 0)),
         };
         peers.follow();
         peers
@@ -77,11 +77,12 @@ impl Peers {
 
     /// Learns who has come, and forgets who has left for good.
     fn follow(&self) {
-        let directory = self.upstream.members.latest();
-        let is_seen = Arc::ptr_eq(&directory, &self.seen.borrow());
-        if is_seen && self.known.borrow().len() == directory.endpoints.len() {
+        let version = self.upstream.policies.version();
+        // Those who have left are known for a while longer than they are members.
+        if self.seen.get() == (version, self.known.borrow().len()) {
             return;
         }
+        let directory = self.upstream.members.latest();
         let now = Clock::Precise.now();
         let mut known = self.known.borrow_mut();
         known.retain(|peer| directory.find(peer.number, now).is_some());
@@ -91,7 +92,7 @@ impl Peers {
                 self.meet(*number, endpoint);
             }
         }
-        self.seen.replace(directory);
+        self.seen.set((version, directory.endpoints.len()));
     }
 
     fn meet(&self, number: usize, endpoint: &Arc<Endpoint>) -> Rc<Peer> {

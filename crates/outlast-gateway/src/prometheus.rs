@@ -60,10 +60,15 @@ fn of_gateway(page: &mut Page, state: &State) {
     page.family(
         "outlast_unlogged_total",
         "counter",
-        "lines left out of the access log",
+        "lines left out of the access log, and lines of the log that nobody read",
     );
     let unlogged = shared.unlogged.load(Ordering::Relaxed);
-    page.sample("outlast_unlogged_total", &[], unlogged as u64);
+    let dropped = state
+        .options
+        .dropped_lines
+        .as_ref()
+        .map_or(0, |dropped| dropped());
+    page.sample("outlast_unlogged_total", &[], (unlogged + dropped) as u64);
 }
 
 fn of_routes(page: &mut Page, table: &Table) {

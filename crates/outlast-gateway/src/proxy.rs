@@ -279,7 +279,11 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
             asked = now;
         }
         let peers = &local.upstreams[at].peers;
-        let peer = opened.endpoint.and_then(|number| peers.peer(number));
+        let answered = opened.result.as_ref().ok();
+        let peer = match answered.map(|head| Rc::clone(&head.peer)) {
+            Some(peer) => Some(peer),
+            None => opened.endpoint.and_then(|number| peers.peer(number)),
+        };
         exchange.attempted(opened.attempts, peer);
         if failed.is_empty() {
             exchange.called(opened.why, opened.attempts);

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::refuse;
 use crate::State;
 use crate::members::Changed;
+use crate::table::Upstream;
 
 /// Replaces all of them: the same request once more changes nothing.
 pub(super) async fn put(
@@ -20,23 +21,6 @@ pub(super) async fn put(
     Path(name): Path<String>,
     body: Bytes,
 ) -> Response {
-    let table = Arc::clone(&state.tables.borrow());
-    let Some(upstream) = table.upstream_named(&name).cloned() else {
-        let detail = format!("there is no upstream {name:?}");
-        return refuse(StatusCode::NOT_FOUND, &detail);
-    };
-    let discovery = upstream.discovery.as_ref();
-    match discovery.map(|discovery| (&discovery.plan, discovery.from())) {
-        Some((Discovery::Admin, _)) => {}
-        Some((_, from)) => {
-            let detail = format!("the endpoints of {name} come from `{from}`");
-            return refuse(StatusCode::CONFLICT, &detail);
-        }
-        None => {
-            let detail = format!("the endpoints of {name} never change; give it `discover: admin`");
-            return refuse(StatusCode::CONFLICT, &detail);
-        }
-    }
     let Ok(text) = std::str::from_utf8(&body) else {
         return refuse(StatusCode::BAD_REQUEST, "the body is not UTF-8");
     };
@@ -44,13 +28,20 @@ pub(super) async fn put(
         Ok(told) => told,
         Err(problems) => return refuse(StatusCode::BAD_REQUEST, &problems.to_string()),
     };
-    // Certificates may have to be read, and this thread also answers probes.
+    let asked = name.clone();
+    // It may have to wait, and certificates may have to be read: this thread also answers probes.
     let take = tokio::task::spawn_blocking(move || {
-        upstream.take(&told).map(|changed| (changed, upstream))
+        // A reload goes on with what was told before it, and not with what is told meanwhile.
+        let _turn = state.one_at_a_time();
+        let upstream = find(&state, &asked)?;
+        let taken = upstream.take(&told);
+        taken
+            .map(|changed| (changed, upstream))
+            .map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error))
     });
     let (changed, upstream) = match take.await {
         Ok(Ok(taken)) => taken,
-        Ok(Err(error)) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, &error),
+        Ok(Err((status, detail))) => return refuse(status, &detail),
         Err(error) => return refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     };
     let members = upstream.policies.members();
@@ -58,4 +49,20 @@ pub(super) async fn put(
     let (joined, left) = changed.map_or((0, 0), |Changed { joined, left, .. }| (joined, left));
     Json(json!({ "upstream": name, "endpoints": endpoints, "joined": joined, "left": left }))
         .into_response()
+}
+
+/// The upstream, if it is one that is told its endpoints.
+fn find(state: &State, name: &str) -> Result<Arc<Upstream>, (StatusCode, String)> {
+    let table = Arc::clone(&state.tables.borrow());
+    let Some(upstream) = table.upstream_named(name).cloned() else {
+        let detail = format!("there is no upstream {name:?}");
+        return Err((StatusCode::NOT_FOUND, detail));
+    };
+    let discovery = upstream.discovery.as_ref();
+    let detail = match discovery.map(|discovery| (&discovery.plan, discovery.from())) {
+        Some((Discovery::Admin, _)) => return Ok(upstream),
+        Some((_, from)) => format!("the endpoints of {name} come from `{from}`"),
+        None => format!("the endpoints of {name} never change; give it `discover: admin`"),
+    };
+    Err((StatusCode::CONFLICT, detail))
 }

@@ -19,9 +19,9 @@ pub(super) async fn follow(upstream: Arc<Upstream>, path: PathBuf) {
         let (owner, path, before) = (Arc::clone(&upstream), path.clone(), seen.clone());
         // A disk may take its time, and so do certificates that have to be read.
         let look = move || match read(&path) {
+            // What could not be used may be usable later, without another text.
             Ok(text) if before.as_ref() != Some(&text) => {
-                take(&owner, &path, &text);
-                Some(text)
+                take(&owner, &path, &text).then_some(text)
             }
             Ok(text) => Some(text),
             Err(error) => {
@@ -44,11 +44,14 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn take(upstream: &Upstream, path: &Path, text: &str) {
+/// Whether it could be used.
+fn take(upstream: &Upstream, path: &Path, text: &str) -> bool {
     let name = path.display().to_string();
     let told = outlast_config::endpoints(&name, text).map_err(|problems| problems.to_string());
     let taken = told.and_then(|endpoints| upstream.take(&endpoints));
+    let is_taken = taken.is_ok();
     upstream.looked(taken.err());
+    is_taken
 }
 
 const LOOK: Duration = Duration::from_secs(1);

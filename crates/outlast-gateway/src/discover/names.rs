@@ -1,27 +1,20 @@
 //! Endpoints from the names of a name server.
 //!
 //! Each endpoint of the plan stands for all addresses that its host's name has, or for all that
-//! its SRV records name; what the plan says of it holds for each of them. Names are looked up side
-//! by side, and each has its own last good answer, so one that cannot be found holds no other up.
+//! its SRV records name; what the plan says of it holds for each of them. Hosts are looked up side
+//! by side, and each has its own last good answer, so one that cannot be found holds no other up, and
+//! a question that was lost is no answer.
 //! Answers are not kept for their time to live: what changes is seen after `every`.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
-};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::rdata::SRV;
-use hickory_resolver::proto::rr::{RData, RecordType};
-use outlast_config::plan::{Endpoint, Names, Record};
+use outlast_config::plan::{Endpoint, Names};
 use tokio::task::JoinSet;
 
+use super::resolve::{Found, Resolvers, at, look};
 use super::{pause, spread};
 use crate::table::Upstream;
 
@@ -32,6 +25,8 @@ pub(super) struct Lookup {
     /// The endpoints of the plan, with the last good answer for each: at first itself, which is
     /// looked up for each connection.
     known: Vec<(Endpoint, Vec<Endpoint>)>,
+    /// The last good addresses of each host.
+    addresses: HashMap<String, Vec<IpAddr>>,
 }
 
 /// Follows the names for as long as it is polled.
@@ -84,15 +79,24 @@ impl Lookup {
         Lookup {
             names,
             known: known.collect(),
+            addresses: HashMap::new(),
         }
     }
 
     /// What was found before counts as the last good answers.
     fn go_on_from(&mut self, before: &[Endpoint]) {
         for (declared, known) in &mut self.known {
-            let start = format!("{}/", declared.name);
-            let of_it = before.iter().filter(|one| one.name.starts_with(&start));
+            let is_of_it = |one: &&Endpoint| {
+                let rest = one.name.strip_prefix(&declared.name);
+                let socket = rest.and_then(|rest| rest.strip_prefix('/'));
+                socket.is_some_and(|socket| socket.parse::<SocketAddr>().is_ok())
+            };
+            let of_it = before.iter().filter(is_of_it);
             let of_it: Vec<_> = of_it.cloned().collect();
+            for one in &of_it {
+                let addresses = self.addresses.entry(one.host.clone()).or_default();
+                addresses.extend(one.address);
+            }
             if !of_it.is_empty() {
                 *known = of_it;
             }
@@ -107,166 +111,46 @@ impl Lookup {
 
     /// Looks all names up; which of them could not be found, and why.
     async fn round(&mut self) -> Vec<String> {
-        let resolver = match resolver(&self.names) {
-            Ok(resolver) => resolver,
-            Err(error) => return vec![error],
+        let names = self.names.clone();
+        // The system's files are read for it.
+        let resolvers = tokio::task::spawn_blocking(move || Resolvers::new(&names)).await;
+        let resolvers = match resolvers {
+            Ok(Ok(resolvers)) => resolvers,
+            Ok(Err(error)) => return vec![error],
+            Err(error) => return vec![error.to_string()],
         };
         let mut tasks = JoinSet::new();
         for (at, (declared, _)) in self.known.iter().enumerate() {
-            let (resolver, declared, record) =
-                (resolver.clone(), declared.clone(), self.names.record);
-            tasks.spawn(async move {
-                let found = look(&resolver, &declared, record);
-                let found = tokio::time::timeout(LONGEST_LOOK, found).await;
-                let late = |_| Err(format!("no answer within {LONGEST_LOOK:?}"));
-                (at, found.unwrap_or_else(late))
-            });
+            let (resolvers, declared) = (resolvers.clone(), declared.clone());
+            let (record, before) = (self.names.record, self.addresses.clone());
+            tasks.spawn(async move { (at, look(&resolvers, &declared, record, &before).await) });
         }
         let mut errors = BTreeSet::new();
-        for (at, found) in tasks.join_all().await {
-            let (declared, known) = &mut self.known[at];
-            match found {
-                Ok(found) if !found.is_empty() => *known = found,
-                Ok(_) => drop(errors.insert(format!("{} has no address", declared.host))),
-                Err(error) => drop(errors.insert(format!("{}: {error}", declared.host))),
+        let mut addresses = HashMap::new();
+        for (number, Found { hosts, failed }) in tasks.join_all().await {
+            let (declared, known) = &mut self.known[number];
+            errors.extend(failed);
+            let mut found: Vec<Endpoint> = Vec::new();
+            for (host, at_host) in hosts {
+                found.extend(at_host.iter().map(|&address| at(&host, address)));
+                addresses.insert(host.host, at_host);
+            }
+            let mut there = HashSet::new();
+            found.retain(|one| there.insert(one.name.clone()));
+            if found.is_empty() {
+                errors.insert(format!("{} has no address", declared.host));
+            } else {
+                *known = found;
             }
         }
+        self.addresses = addresses;
         errors.into_iter().collect()
     }
 }
 
-/// Made for each round: what the system says about name servers may have changed.
-fn resolver(names: &Names) -> Result<TokioResolver, String> {
-    let mut builder = match names.server {
-        None => TokioResolver::builder_tokio()
-            .map_err(|error| format!("the system's name servers: {error}"))?,
-        Some(server) => {
-            let at_port = |mut connection: ConnectionConfig| {
-                connection.port = server.port();
-                connection
-            };
-            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
-            let connections = connections.map(at_port).into();
-            let server = NameServerConfig::new(server.ip(), true, connections);
-            let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
-            let provider = TokioRuntimeProvider::default();
-            TokioResolver::builder_with_config(config, provider)
-        }
-    };
-    let options = builder.options_mut();
-    if names.server.is_some() {
-        options.use_hosts_file = ResolveHosts::Never;
-    }
-    options.cache_size = 0;
-    // A host that has addresses of both kinds is one machine.
-    options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
-    options.timeout = PATIENCE;
-    // Names are looked up again in any case.
-    options.attempts = 1;
-    builder.build().map_err(|error| error.to_string())
-}
-
-/// What an endpoint of the plan stands for now.
-async fn look(
-    resolver: &TokioResolver,
-    declared: &Endpoint,
-    record: Record,
-) -> Result<Vec<Endpoint>, String> {
-    let mut found = Vec::new();
-    match record {
-        Record::Address => {
-            for address in addresses(resolver, &declared.host).await? {
-                found.push(at(declared, address));
-            }
-        }
-        Record::Service => {
-            let lookup = resolver.lookup(&*declared.host, RecordType::SRV).await;
-            let Some(lookup) = answered(lookup)? else {
-                return Ok(found);
-            };
-            let services = lookup
-                .answers()
-                .iter()
-                .filter_map(|record| match &record.data {
-                    RData::SRV(service) => Some(service),
-                    _ => None,
-                });
-            for service in described(services.collect(), declared) {
-                for address in addresses(resolver, &service.host).await? {
-                    found.push(at(&service, address));
-                }
-            }
-        }
-    }
-    let mut names = HashSet::new();
-    found.retain(|one| names.insert(one.name.clone()));
-    Ok(found)
-}
-
-async fn addresses(resolver: &TokioResolver, host: &str) -> Result<Vec<IpAddr>, String> {
-    let found = answered(resolver.lookup_ip(host).await)?;
-    Ok(found.map_or(Vec::new(), |found| found.iter().collect()))
-}
-
-/// `None` if the answer is that there is nothing.
-fn answered<T>(looked: Result<T, NetError>) -> Result<Option<T>, String> {
-    match looked {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if says_nothing(&error) => Ok(None),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// A server that cannot answer also has no records to tell.
-fn says_nothing(error: &NetError) -> bool {
-    match error {
-        NetError::Dns(DnsError::NoRecordsFound(nothing)) => matches!(
-            nothing.response_code,
-            ResponseCode::NXDomain | ResponseCode::NoError
-        ),
-        _ => false,
-    }
-}
-
-/// One address of an endpoint of the plan.
-fn at(endpoint: &Endpoint, address: IpAddr) -> Endpoint {
-    let socket = SocketAddr::new(address, endpoint.port);
-    Endpoint {
-        name: format!("{}/{socket}", endpoint.name),
-        address: Some(address),
-        ..endpoint.clone()
-    }
-}
-
-/// SRV records as endpoints (RFC 2782): smaller priorities first, weights in proportion. A target of
-/// `.` says that there is no such service.
-fn described(mut services: Vec<&SRV>, declared: &Endpoint) -> Vec<Endpoint> {
-    services.retain(|service| !service.target.is_root());
-    let priorities: BTreeSet<_> = services.iter().map(|service| service.priority).collect();
-    let rank = |priority: u16| priorities.iter().take_while(|one| **one < priority).count();
-    let heaviest = services.iter().map(|service| service.weight).max();
-    let heaviest = u32::from(heaviest.unwrap_or_default()).max(MOST_WEIGHT);
-    let endpoint = |service: &&SRV| Endpoint {
-        host: service.target.to_ascii().trim_end_matches('.').to_owned(),
-        port: service.port,
-        priority: u8::try_from(usize::from(declared.priority) + rank(service.priority))
-            .unwrap_or(u8::MAX),
-        weight: (u32::from(service.weight) * MOST_WEIGHT / heaviest).max(1),
-        ..declared.clone()
-    };
-    services.iter().map(endpoint).collect()
-}
-
-/// For one question to one server.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// For all questions about one name.
-const LONGEST_LOOK: Duration = Duration::from_secs(5);
-/// What the policies take.
-const MOST_WEIGHT: u32 = 1000;
-
 #[cfg(test)]
 mod tests {
-    use hickory_resolver::proto::rr::Name;
+    use outlast_config::plan::Record;
 
     use super::*;
 
@@ -274,32 +158,6 @@ mod tests {
         let file = "upstreams: { up: { endpoints: 'http://_http._tcp.up', discover: srv } }";
         let loaded = outlast_config::parse("x.yaml", file).unwrap();
         loaded.into_plan().upstreams[0].endpoints[0].clone()
-    }
-
-    #[test]
-    fn records_of_a_service_become_ranks_and_weights() {
-        let record = |priority, weight, port, target| {
-            SRV::new(priority, weight, port, Name::from_ascii(target).unwrap())
-        };
-        let records = [
-            record(20, 0, 1, "spare.up."),
-            record(10, 60_000, 2, "large.up."),
-            record(10, 30_000, 3, "small.up."),
-            record(10, 1, 4, "."),
-        ];
-        let found = described(records.iter().collect(), &declared());
-        let told = |one: &Endpoint| (one.host.clone(), one.port, one.priority, one.weight);
-        let found: Vec<_> = found.iter().map(told).collect();
-        assert_eq!(
-            found,
-            [
-                ("spare.up".to_owned(), 1, 1, 1),
-                ("large.up".to_owned(), 2, 0, 1000),
-                ("small.up".to_owned(), 3, 0, 500),
-            ]
-        );
-        let light = record(0, 5, 1, "light.up.");
-        assert_eq!(described(vec![&light], &declared())[0].weight, 5);
     }
 
     #[test]

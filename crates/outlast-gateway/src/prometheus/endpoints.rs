@@ -77,12 +77,17 @@ pub(super) fn of_endpoints(page: &mut Page, table: &Table) {
             page.sample("outlast_endpoint_unusable", labels, unusable);
         }
     });
+    of_connections(page, &all);
+}
+
+/// The breakers of endpoints, and connections to them.
+fn of_connections(page: &mut Page, all: &[Shown<'_>]) {
     page.family(
         "outlast_breaker_open",
         "gauge",
         "1 open, 0.5 half-open, 0 closed",
     );
-    for_each(&all, |labels, one| {
+    for_each(all, |labels, one| {
         if let Some(breaker) = &one.stats.breaker {
             let value = match breaker.state {
                 BreakerState::Open | BreakerState::ForcedOpen => "1",
@@ -97,7 +102,7 @@ pub(super) fn of_endpoints(page: &mut Page, table: &Table) {
         "counter",
         "how often the breaker tripped",
     );
-    for_each(&all, |labels, one| {
+    for_each(all, |labels, one| {
         if let Some(breaker) = &one.stats.breaker {
             page.sample("outlast_breaker_trips_total", labels, breaker.trips);
         }
@@ -107,7 +112,7 @@ pub(super) fn of_endpoints(page: &mut Page, table: &Table) {
         "counter",
         "connections to endpoints, by result",
     );
-    for_each(&all, |labels, one| {
+    for_each(all, |labels, one| {
         let [made, failed, stale] = one.endpoint.metrics.connections();
         for (result, count) in [("made", made), ("failed", failed), ("stale", stale)] {
             let labels = [labels, &[("result", result)]].concat();

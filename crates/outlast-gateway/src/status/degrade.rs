@@ -42,7 +42,7 @@ pub struct SignalsStatus {
     pub latency_ms: BTreeMap<&'static str, Option<f64>>,
     /// The share of calls that failed.
     pub errors: Option<f64>,
-    /// The share of seats taken, in the fullest bulkhead.
+    /// What is in flight as a share of what may be, in the fullest upstream.
     pub load: Option<f64>,
     /// Upstreams with an open breaker.
     pub open: Vec<String>,

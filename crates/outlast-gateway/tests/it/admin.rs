@@ -142,6 +142,7 @@ fn reloading_by_request_says_what_changed() {
     };
     let options = Options {
         reload: Some(std::sync::Arc::new(reload)),
+        ..Options::default()
     };
     let gateway = Gateway::start(plan, options).unwrap();
     curl(&[&url(&gateway, "/")]);

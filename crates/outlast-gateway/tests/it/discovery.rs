@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use outlast_gateway::{DiscoveryStatus, Gateway, Options};
 
-use crate::name_server::NameServer;
+use crate::name_server::{Forgetful, NameServer};
 use crate::support::{Load, Upstream, curl, gateway, read, upstream_status, url, wait_until};
 
 const FRONT: &str = "
@@ -113,6 +113,13 @@ fn the_addresses_of_a_name_are_followed_and_the_last_good_ones_stay() {
         at(&[second, third]),
         "the last good ones stay"
     );
+    let slower = plan.replace("every: 100ms", "every: 150ms");
+    gateway.reload(read(&slower, &[])).unwrap();
+    assert_eq!(
+        urls(&gateway),
+        at(&[second, third]),
+        "also through a reload"
+    );
     names.start_again();
     names.knows(&[&one]);
     until_urls(&gateway, &at(&[first]));
@@ -146,6 +153,61 @@ fn records_of_a_service_tell_ports_and_who_stands_in() {
     upstreams[1].stop();
     wait_until("the second stands in", || upstreams[2].seen().len() > 50);
     no_request_failed(load);
+}
+
+/// The question for the other kind of address is answered, with nothing: that says nothing of the
+/// first.
+#[test]
+fn a_question_that_fails_is_no_answer() {
+    let upstreams = [Upstream::start(), Upstream::start()];
+    let ports = [0, 1].map(|at: usize| upstreams[at].address.port());
+    let names = Forgetful::start(ports);
+    let plan = format!(
+        "{FRONT}upstreams: {{ up: {{ endpoints: 'http://_http._tcp.up.test', \
+         discover: {{ from: srv, every: 100ms, server: '{}' }} }} }}",
+        names.address
+    );
+    let gateway = gateway(&plan, &[]);
+    let mut both = ports.map(|port| format!("http://127.0.0.1:{port}"));
+    both.sort();
+    assert_eq!(urls(&gateway), both);
+    names.forgets();
+    until_error(&gateway, "two.test: ");
+    assert_eq!(urls(&gateway), both, "the last good address stays");
+    assert_eq!(discovery(&gateway).changes, 1);
+}
+
+/// What is told while a reload is made is told to what comes of it.
+#[test]
+fn nothing_that_is_told_during_a_reload_is_lost() {
+    let [first, second] = [Upstream::start(), Upstream::start()];
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let plan = |timeout: &str, more: &str| {
+        let endpoint = first.address;
+        format!(
+            "{FRONT}upstreams:
+  up: {{ endpoints: ['http://{endpoint}'], discover: admin, timeout: {timeout} }}
+{more}"
+        )
+    };
+    let slow = format!(
+        "  slow: {{ endpoints: 'http://slow.test', discover: {{ from: dns, server: '{}' }} }}",
+        silent.local_addr().unwrap()
+    );
+    let gateway = gateway(&plan("5s", ""), &[]);
+    std::thread::scope(|scope| {
+        let next = read(&plan("4s", &slow), &[]);
+        let reload = scope.spawn(|| gateway.reload(next).unwrap());
+        // It looks for `slow.test` now, and for two seconds.
+        silent.recv_from(&mut [0; 512]).unwrap();
+        let admin = gateway.admin_address().unwrap();
+        let to = format!("http://{admin}/upstreams/up/endpoints");
+        let body = format!("[\"http://{}\"]", second.address);
+        let told = curl(&["-X", "PUT", "--data-binary", &body, &to]);
+        assert_eq!(told.status, 200);
+        reload.join().unwrap();
+    });
+    assert_eq!(urls(&gateway), [format!("http://{}", second.address)]);
 }
 
 /// Each time another set of three, of which one always stays; at most ten changes a second are
@@ -265,7 +327,9 @@ fn an_operator_tells_endpoints_and_what_cannot_be_is_refused() {
         format!(
             "{FRONT}upstreams:
   up: {{ endpoints: ['{}'], discover: admin, timeout: {timeout}, {RETRY} }}
+  checked: {{ endpoints: ['{}'], discover: admin, check: {{ grpc: '' }} }}
   fixed: {{ endpoints: '{}' }}",
+            at(0),
             at(0),
             at(0)
         )
@@ -317,6 +381,7 @@ fn an_operator_tells_endpoints_and_what_cannot_be_is_refused() {
         ("up", "[]", 400, "these are 0 endpoints"),
         ("up", "[\"http://a:1\"", 400, "--> body:"),
         ("up", "[\"https://a..b\"]", 422, "no server name"),
+        ("checked", "[\"https://a\"]", 422, "in clear text only"),
         ("fixed", "[\"http://a:1\"]", 409, "discover: admin"),
         ("nobody", "[\"http://a:1\"]", 404, "no upstream"),
     ] {
