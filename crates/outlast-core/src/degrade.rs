@@ -104,7 +104,8 @@ impl Degrade {
         })
     }
 
-    /// Looks at the signals of this moment; the switch, if that causes one. For once to four times a second.
+    /// Looks at the signals of this moment; the switch, if that causes one. For once to four times a
+    /// second.
     pub fn observe(&self, signals: &Signals<'_>, now: Time) -> Option<Switch> {
         self.change(|machine| machine.observe(signals, now))
     }

@@ -284,19 +284,25 @@ fn has_open_breaker(stats: &Stats, now: Time) -> bool {
     breakers.any(is_open)
 }
 
-/// The load of the fullest upstream: what is in flight, as a share of what may be. Where a shedder
-/// measures the limit, it is that one.
+/// The load of the fullest upstream: what is in flight, as a share of what may be, by its shedder or
+/// its bulkhead, whichever is nearer to its limit. Policies that only look on limit nothing.
 fn fullest(seen: &[(Arc<Inner>, Stats)]) -> Option<Ratio> {
-    let load = |(_, stats): &(Arc<Inner>, Stats)| {
-        let (taken, of) = match (&stats.shed, &stats.bulkhead) {
-            (Some(shed), _) => (shed.in_flight, shed.limit),
-            (None, Some(bulkhead)) => (bulkhead.active, bulkhead.concurrency),
-            (None, None) => return None,
-        };
+    let share = |taken: u32, of: u32| {
         let share = f64::from(taken) / f64::from(of.max(1));
         Ratio::new(share.min(1.0)).ok()
     };
-    let loads = seen.iter().filter_map(load);
+    let load = |(upstream, stats): &(Arc<Inner>, Stats)| {
+        let core = &upstream.core;
+        let sheds = core.shed().is_some_and(|shed| shed.config().is_enforced());
+        let shed = stats.shed.as_ref().filter(|_| sheds);
+        let bulkhead = stats.bulkhead.as_ref();
+        let bulkhead = bulkhead.filter(|_| core.bulkhead_is_enforced());
+        [
+            shed.and_then(|shed| share(shed.in_flight, shed.limit)),
+            bulkhead.and_then(|bulkhead| share(bulkhead.active, bulkhead.concurrency)),
+        ]
+    };
+    let loads = seen.iter().flat_map(load).flatten();
     loads.reduce(|a, b| if b > a { b } else { a })
 }
 

@@ -152,7 +152,7 @@ const P999: Key = quantile("p99.9", "the latency that 999 of 1000 calls keep to"
 const ERRORS: Key = share("errors", "the share of calls that failed");
 const LOAD: Key = share(
     "load",
-    "attempts in flight over their bulkhead's limit, in the fullest",
+    "what is in flight as a share of what may be, in the fullest upstream with a shedder or a bulkhead",
 );
 
 const fn quantile(name: &'static str, doc: &'static str) -> Key {

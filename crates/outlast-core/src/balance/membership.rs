@@ -22,9 +22,9 @@ use crate::sync::{AtomicU64, Mutex, Ordering, Padded, lock};
 use crate::time::Time;
 
 impl Balance {
-    /// The next membership, and perhaps other settings. Endpoints whose names and addresses
-    /// stay keep all that is known of them and what they have in flight; others start as newcomers. Evacuated zones stay
-    /// so. From then on `self` only serves the calls that still hold it.
+    /// The next membership, and perhaps other settings. Endpoints whose names and addresses stay keep
+    /// all that is known of them and what they have in flight; others start as newcomers. Evacuated
+    /// zones stay so. From then on `self` only serves the calls that still hold it.
     ///
     /// It is for one caller at a time: of two that succeed the same balance only the first counts.
     ///

@@ -80,8 +80,9 @@ impl Upstream {
     }
 
     /// Replaces the endpoints, while calls run. Those whose names, and addresses if they have one,
-    /// stay keep their number and all that is known of them (breaker, latency, ejection, checks, statistics); others are newcomers.
-    /// Attempts that run, and answers that are open, end where they began. The same endpoints once
+    /// stay keep their number and all that is known of them (breaker, latency, ejection, checks,
+    /// statistics); others are newcomers. Attempts that run, and answers that are open, end where
+    /// they began. The same endpoints once
     /// more, in whatever order, change nothing. Budget, bulkhead, rate limit and the latency that
     /// hedges go by are the upstream's, and stay.
     ///

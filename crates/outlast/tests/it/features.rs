@@ -165,6 +165,26 @@ async fn load_is_the_mean_of_a_second_and_a_shedder_has_one_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_load_is_that_of_the_policy_that_is_nearer_to_its_limit_and_enforced() {
+    let load = async |config: outlast::Config| {
+        let features = on_sight(Condition::Load(Limit::Above(Ratio::percent(70))));
+        let db = Upstream::new(config).unwrap();
+        features.watch(&db);
+        let call = db.call(|_| async {
+            let load = features.signals(|signals| signals.load);
+            Ok::<_, ()>(load.map(Ratio::as_f64))
+        });
+        call.await.unwrap()
+    };
+    let shed = |calls| shed::Config::new(shed::Limit::fixed(calls));
+    let both = outlast::Config::new("db").shed(shed(10));
+    let full = both.bulkhead(bulkhead::Config::new(1).queue(9));
+    assert_eq!(load(full).await, Some(1.0));
+    let looks_on = outlast::Config::new("db").shed(shed(1).enforce(false));
+    assert_eq!(load(looks_on).await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_budget_that_is_used_up_is_a_sign() {
     let features = on_sight(Condition::Exhausted);
     let config = outlast::Config::new("db")
