@@ -18,6 +18,7 @@ mod budget;
 mod bulkhead;
 mod clock;
 mod library;
+mod machine;
 mod measure;
 mod memory;
 mod parker;
@@ -30,8 +31,7 @@ mod table;
 mod window;
 
 use std::path::Path;
-use std::process::Command;
-use std::{env, fs, io, thread};
+use std::{env, fs, io};
 
 use crate::measure::Bench;
 use crate::table::Group;
@@ -75,20 +75,10 @@ fn main() -> io::Result<()> {
 
 /// What the figures depend on, and how to get them again.
 fn header() -> String {
-    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processors
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1))
-        .unwrap_or("unknown processor");
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let compiler = Command::new("rustc").arg("--version").output();
-    let compiler = compiler.map_or_else(
-        |_| "unknown compiler".to_owned(),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-    );
+    let machine = machine::line();
     format!(
         "# What the policies cost\n\n\
-         Machine: {model}, {cores} cores; {compiler}; `cargo run --release -p outlast-bench`.\n\n\
+         {machine}; `cargo run --release -p outlast-bench`.\n\n\
          Nanoseconds per operation around a dependency that answers at once, median of nine runs \
          of 60 ms. \"2 threads\" is per thread, both on one shared policy. \"/ ours\" divides by \
          the first line of the same operation. The rows about the length of a window time 100 calls \

@@ -18,6 +18,10 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["miri"] => miri(),
         ["bench", "gateway"] => gateway::run(),
+        ["bench", "sim"] => {
+            let simulator = ["--bin", "simulator"];
+            cargo(&[&["run", "--release", "-p", "outlast-bench"][..], &simulator].concat())
+        }
         ["bench", "policies"] => cargo(&["run", "--release", "-p", "outlast-bench"]),
         _ => {
             eprintln!("{USAGE}");
@@ -42,7 +46,9 @@ Usage: cargo xtask COMMAND
   miri            the machine's tests under Miri; needs a nightly with `miri` and `rust-src`
   bench gateway   measure the gateway beside Envoy, HAProxy and nginx; writes
                   bench/results/gateway.md
-  bench policies  measure the policies beside their peers; writes bench/results/policies.md";
+  bench policies  measure the policies beside their peers; writes bench/results/policies.md
+  bench sim       measure the simulator beside a runtime with a paused clock; writes
+                  bench/results/sim.md";
 
 /// The folder of the workspace.
 fn root() -> PathBuf {
