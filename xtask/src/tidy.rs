@@ -198,7 +198,7 @@ fn dead_modules(tree: &Tree, problems: &mut Vec<String>) {
         let is_root = matches!(name, "lib" | "main" | "build")
             || path
                 .parent()
-                .is_some_and(|folder| folder.ends_with("examples"));
+                .is_some_and(|folder| folder.ends_with("examples") || folder.ends_with("bin"));
         let declares = |text: &str| {
             let mut lines = text.lines().map(str::trim_start);
             lines.any(|line| {
