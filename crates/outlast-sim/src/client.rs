@@ -102,6 +102,8 @@ pub struct Second {
     pub good: u32,
     /// Attempts, whenever their calls began.
     pub attempts: u32,
+    /// When the last attempt of its calls was made, from the start of the run.
+    pub last_attempt: Duration,
 }
 
 impl ClientReport {

@@ -26,6 +26,8 @@ pub(crate) enum Purpose {
     Thought,
     /// What is random about the shared state of an upstream.
     State,
+    /// How long a client without Outlast waits.
+    Wait,
 }
 
 impl Draws {

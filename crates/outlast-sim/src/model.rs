@@ -10,6 +10,7 @@ use outlast_core::upstream::{Config, Stats, Upstream};
 
 use crate::client::{Client, ClientReport};
 use crate::draws::{Draws, Purpose};
+use crate::plain::Plain;
 use crate::service::{Change, Service, ServiceReport};
 use crate::world::World;
 
@@ -37,8 +38,15 @@ pub(crate) struct Happens {
 /// The policies of an upstream, and where its endpoints are: service and replica, by number.
 #[derive(Clone, Debug)]
 pub(crate) struct Through {
-    pub(crate) policies: Arc<Upstream>,
+    pub(crate) policies: Policies,
     pub(crate) places: Vec<(usize, u32)>,
+}
+
+/// Whose policies they are.
+#[derive(Clone, Debug)]
+pub(crate) enum Policies {
+    Outlast(Arc<Upstream>),
+    Plain(Plain),
 }
 
 /// A service of a model.
@@ -87,11 +95,7 @@ impl Model {
         config: Config,
         services: &[ServiceId],
     ) -> Result<UpstreamId, ConfigError> {
-        let replicas = |service: &ServiceId| {
-            let (service, count) = (service.0, self.services[service.0].replicas);
-            (0..count).map(move |replica| (service, replica))
-        };
-        let places: Vec<_> = services.iter().flat_map(replicas).collect();
+        let places = self.places(services);
         let number = self.upstreams.len();
         let seed = Draws::new(self.seed).bits(number as u32, Purpose::State, 0);
         let policies = Upstream::new(with_endpoints(config, places.len()), seed)?;
@@ -102,10 +106,32 @@ impl Model {
             ));
         }
         self.upstreams.push(Through {
-            policies: Arc::new(policies),
+            policies: Policies::Outlast(Arc::new(policies)),
             places,
         });
         Ok(UpstreamId(number))
+    }
+
+    /// Adds an upstream without Outlast, whose attempts go to all replicas of these services in turn.
+    ///
+    /// # Panics
+    /// If a service is of another model, or there is none.
+    pub fn plain(&mut self, plain: Plain, services: &[ServiceId]) -> UpstreamId {
+        let places = self.places(services);
+        assert!(!places.is_empty(), "a service to call");
+        self.upstreams.push(Through {
+            policies: Policies::Plain(plain),
+            places,
+        });
+        UpstreamId(self.upstreams.len() - 1)
+    }
+
+    fn places(&self, services: &[ServiceId]) -> Vec<(usize, u32)> {
+        let replicas = |service: &ServiceId| {
+            let (service, count) = (service.0, self.services[service.0].replicas);
+            (0..count).map(move |replica| (service, replica))
+        };
+        services.iter().flat_map(replicas).collect()
     }
 
     /// Adds a client.
@@ -187,7 +213,7 @@ fn with_endpoints(config: Config, places: usize) -> Config {
 pub struct Report {
     pub(crate) clients: Vec<ClientReport>,
     pub(crate) services: Vec<ServiceReport>,
-    pub(crate) upstreams: Vec<Stats>,
+    pub(crate) upstreams: Vec<Option<Stats>>,
     /// A hash of everything that happened, in its order: equal for equal runs.
     pub hash: u64,
     /// How much happened.
@@ -207,9 +233,9 @@ impl Report {
         &self.services[service.0]
     }
 
-    /// How the policies of an upstream stand at the end.
-    pub fn upstream(&self, upstream: UpstreamId) -> &Stats {
-        &self.upstreams[upstream.0]
+    /// How the policies of an upstream stand at the end; `None` for one without Outlast.
+    pub fn upstream(&self, upstream: UpstreamId) -> Option<&Stats> {
+        self.upstreams[upstream.0].as_ref()
     }
 }
 

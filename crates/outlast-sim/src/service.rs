@@ -4,8 +4,8 @@
 //! fast the service is then, makes the calls that belong to it one after the other, and is answered.
 //! The worker is taken for all of that time, as a thread is that waits for a database.
 //!
-//! Most services do not notice that a caller has gone: they work on, in vain. One that `stops` drops
-//! what nobody waits for.
+//! Most services do not notice that a caller has gone: they work on, in vain. Others look before they
+//! begin, or stop at once.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,9 +25,21 @@ pub struct Service {
     pub(crate) order: Order,
     pub(crate) queue: Option<u32>,
     pub(crate) failures: f64,
-    pub(crate) stops: bool,
+    pub(crate) gone: Gone,
     pub(crate) speed: Curve,
     pub(crate) calls: Vec<usize>,
+}
+
+/// What becomes of a request that nobody waits for any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gone {
+    /// It is worked on like any other.
+    #[default]
+    WorksOn,
+    /// It is dropped when its turn would come.
+    Skips,
+    /// It is dropped at once, also from a worker.
+    Stops,
 }
 
 /// Who is served next of those who wait.
@@ -51,7 +63,7 @@ impl Service {
             order: Order::Fifo,
             queue: None,
             failures: 0.0,
-            stops: false,
+            gone: Gone::WorksOn,
             speed: Curve::level(1.0),
             calls: Vec::new(),
         }
@@ -87,9 +99,9 @@ impl Service {
         self
     }
 
-    /// Whether it notices that a caller has gone, and stops. Default: it works on.
-    pub fn stops(mut self, stops: bool) -> Service {
-        self.stops = stops;
+    /// What it does with a request whose caller has gone. Default: it works on.
+    pub fn gone(mut self, gone: Gone) -> Service {
+        self.gone = gone;
         self
     }
 

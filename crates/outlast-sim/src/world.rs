@@ -4,6 +4,7 @@
 //! until that is to wait, starts what has to be started, and reports what becomes of it.
 
 mod driving;
+mod plain;
 mod serving;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +20,8 @@ use outlast_core::upstream::Upstream;
 use crate::agenda::{Agenda, Class};
 use crate::client::{ClientReport, Load};
 use crate::draws::{Draws, Purpose};
-use crate::model::{Happens, Model, Report, RunError};
+use crate::model::{Happens, Model, Policies, Report, RunError, Through};
+use crate::plain::{Memory, Plain, PlainCall};
 use crate::service::{Meter, Replica};
 use crate::slab::{Ref, Slab};
 
@@ -41,18 +43,34 @@ enum Event {
 /// A call under way.
 #[derive(Debug)]
 struct Caller {
-    /// Taken out while it is driven.
+    /// Taken out while it is driven; none for a client without Outlast.
     call: Option<Call<Arc<Upstream>>>,
+    plain: Option<PlainCall>,
     upstream: usize,
     owner: Owner,
     began: Time,
     deadline: Time,
     /// What its attempts are worked on as.
-    live: [Option<(AttemptId, Ref)>; MOST_LIVE],
-    result: Option<(AttemptId, Outcome)>,
+    live: [Option<Live>; MOST_LIVE],
+    /// The last result that counted.
+    result: Option<Outcome>,
+    /// A plain call's that has not been looked at.
+    outcome: Option<Outcome>,
+    /// When a plain call goes on by itself.
+    due: Time,
     /// For when a wake-up is planned that counts.
     wakes: Time,
     waker: Option<Waker>,
+}
+
+/// An attempt that runs.
+#[derive(Clone, Copy, Debug)]
+struct Live {
+    /// From 1 on.
+    number: u32,
+    /// As Outlast knows it.
+    id: Option<AttemptId>,
+    request: Ref,
 }
 
 /// Whose call it is.
@@ -72,7 +90,7 @@ enum Owner {
 #[derive(Debug)]
 struct Request {
     /// Who made it; nobody waits any more if it is `None`.
-    caller: Option<(Ref, AttemptId)>,
+    caller: Option<(Ref, u32)>,
     service: usize,
     replica: u32,
     /// Random numbers are drawn by it: equal for the same attempt in another configuration.
@@ -106,6 +124,8 @@ pub(crate) struct World {
     replicas: Vec<Vec<Replica>>,
     meters: Vec<Meter>,
     reports: Vec<ClientReport>,
+    /// What upstreams without Outlast remember.
+    memories: Vec<Memory>,
     changes: Vec<Happens>,
     woken: Arc<Mutex<Vec<Ref>>>,
     hash: u64,
@@ -150,6 +170,7 @@ impl World {
                 .map(|_| Meter::new(Time::ZERO + model.warm_up, end))
                 .collect(),
             reports: model.clients.iter().map(|_| ClientReport::new()).collect(),
+            memories: model.upstreams.iter().map(memory).collect(),
             changes: changes.into_iter().map(|(_, happens)| happens).collect(),
             woken: Arc::default(),
             hash: mix(model.seed),
@@ -272,12 +293,22 @@ impl World {
                 .model
                 .upstreams
                 .iter()
-                .map(|through| through.policies.stats(end))
+                .map(|through| match &through.policies {
+                    Policies::Outlast(policies) => Some(policies.stats(end)),
+                    Policies::Plain(_) => None,
+                })
                 .collect(),
             hash: self.hash,
             events: self.events,
             measured: self.end.since(self.from),
         }
+    }
+}
+
+fn memory(through: &Through) -> Memory {
+    match &through.policies {
+        Policies::Plain(plain) => Memory::new(plain),
+        Policies::Outlast(_) => Memory::new(&Plain::new()),
     }
 }
 

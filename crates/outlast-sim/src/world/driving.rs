@@ -42,30 +42,43 @@ impl World {
         asked: Asked,
         deadline: Time,
     ) -> Ref {
-        let policies = Arc::clone(&self.model.upstreams[upstream].policies);
+        let call = match &self.model.upstreams[upstream].policies {
+            Policies::Outlast(policies) => Some(Call::new(Arc::clone(policies), asked, self.now)),
+            Policies::Plain(_) => None,
+        };
+        let is_plain = call.is_none();
         let caller = self.callers.insert(Caller {
-            call: Some(Call::new(policies, asked, self.now)),
+            call,
+            plain: None,
             upstream,
             owner,
             began: self.now,
             deadline,
             live: [None; MOST_LIVE],
             result: None,
+            outcome: None,
+            due: Time::MAX,
             wakes: Time::MAX,
             waker: None,
         });
-        self.drive(caller);
+        if is_plain {
+            self.begin_plain(caller);
+        } else {
+            self.drive(caller);
+        }
         caller
     }
 
     /// A planned wake-up, unless another one has taken its place.
     pub(super) fn wakes(&mut self, at: Ref) {
         let now = self.now;
-        if let Some(caller) = self.callers.get_mut(at)
-            && caller.wakes <= now
-        {
-            caller.wakes = Time::MAX;
-            self.drive(at);
+        match self.callers.get_mut(at) {
+            Some(caller) if caller.plain.is_some() => self.drive(at),
+            Some(caller) if caller.wakes <= now => {
+                caller.wakes = Time::MAX;
+                self.drive(at);
+            }
+            Some(_) | None => {}
         }
     }
 
@@ -84,6 +97,13 @@ impl World {
 
     /// Asks a call what to do until it waits or has ended.
     pub(super) fn drive(&mut self, at: Ref) {
+        if self
+            .callers
+            .get(at)
+            .is_some_and(|caller| caller.plain.is_some())
+        {
+            return self.drive_plain(at);
+        }
         loop {
             // What it starts may end at once, and drive it as well: then it is out.
             let Some(mut call) = self
@@ -104,9 +124,8 @@ impl World {
                 Step::Attempt(attempt) => self.start(at, &attempt),
                 Step::Cancel { id } => self.cancel(at, id),
                 Step::Wait { until } => return self.wait(at, until),
-                Step::Done { id, .. } => {
-                    let (last, outcome) = caller.result.expect("who is done has a result");
-                    debug_assert_eq!(last, id, "only the last result is ever asked for");
+                Step::Done { .. } => {
+                    let outcome = caller.result.expect("who is done has a result");
                     return self.ended(at, Ok(outcome));
                 }
                 Step::Reject(rejection) => return self.ended(at, Err(rejection)),
@@ -135,18 +154,9 @@ impl World {
     }
 
     fn start(&mut self, at: Ref, attempt: &Attempt) {
+        self.count_attempt(at);
         let now = self.now;
         let caller = self.callers.get_mut(at).expect("it makes an attempt");
-        if let Owner::Client {
-            client,
-            counts: true,
-            ..
-        } = caller.owner
-        {
-            let report = &mut self.reports[client as usize];
-            report.attempts += 1;
-            report.second(now).attempts += 1;
-        }
         match attempt.fault {
             None | Some(Fault::Delay(_)) => {}
             Some(Fault::Error) => {
@@ -156,64 +166,110 @@ impl World {
             Some(Fault::Hang) => return,
         }
         let number = caller.call.as_ref().map_or(0, Call::attempts);
-        let deadline = attempt.ends.min(caller.deadline);
-        let key = match caller.owner {
-            Owner::Client { client, index, .. } => {
-                mix(index ^ u64::from(client) << 48).wrapping_add(u64::from(number))
-            }
-            Owner::Request {
-                request,
-                number: own,
-            } => {
-                let parent = self.requests.get(request).map_or(0, |parent| parent.key);
-                mix(parent ^ (own as u64) << 56).wrapping_add(u64::from(number))
-            }
-        };
-        let (service, replica) = self.model.upstreams[caller.upstream].places[attempt.endpoint];
+        let place = self.model.upstreams[caller.upstream].places[attempt.endpoint];
+        self.send(at, number, Some(attempt.id), place, attempt.ends);
+    }
+
+    /// Counts an attempt of a client.
+    pub(super) fn count_attempt(&mut self, at: Ref) {
+        let now = self.now;
+        let caller = self.callers.get(at).expect("it makes an attempt");
+        if let Owner::Client {
+            client,
+            counts: true,
+            ..
+        } = caller.owner
+        {
+            let began = caller.began;
+            let report = &mut self.reports[client as usize];
+            report.attempts += 1;
+            report.second(now).attempts += 1;
+            report.second(began).last_attempt = now.since(Time::ZERO);
+        }
+    }
+
+    /// An attempt goes to a service; what comes back at once is seen when the call is driven next.
+    pub(super) fn send(
+        &mut self,
+        at: Ref,
+        number: u32,
+        id: Option<AttemptId>,
+        place: (usize, u32),
+        ends: Time,
+    ) {
+        let caller = self.callers.get(at).expect("it makes an attempt");
+        let key = self.key_of(caller.owner);
         let request = self.requests.insert(Request {
-            caller: Some((at, attempt.id)),
-            service,
-            replica,
-            key,
-            came: now,
-            deadline,
+            caller: Some((at, number)),
+            service: place.0,
+            replica: place.1,
+            key: key.wrapping_add(u64::from(number)),
+            came: self.now,
+            deadline: ends.min(caller.deadline),
             stage: Stage::Outside,
         });
         let caller = self.callers.get_mut(at).expect("it makes an attempt");
         let free = caller.live.iter_mut().find(|live| live.is_none());
-        *free.expect("hedges are bounded") = Some((attempt.id, request));
-        // It is being driven: whatever comes back at once is seen next.
+        *free.expect("hedges are bounded") = Some(Live {
+            number,
+            id,
+            request,
+        });
         self.arrives(request);
+    }
+
+    /// What the random numbers of a call are drawn by.
+    pub(super) fn key_of(&self, owner: Owner) -> u64 {
+        match owner {
+            Owner::Client { client, index, .. } => mix(index ^ u64::from(client) << 48),
+            Owner::Request { request, number } => {
+                let parent = self.requests.get(request).map_or(0, |parent| parent.key);
+                mix(parent ^ (number as u64) << 56)
+            }
+        }
     }
 
     /// The policies do not want an attempt any more.
     fn cancel(&mut self, at: Ref, id: AttemptId) {
         let caller = self.callers.get_mut(at).expect("it cancels");
-        if let Some(request) = take_live(caller, id) {
-            self.abandon(request);
+        if let Some(live) = take_live(caller, |live| live.id == Some(id)) {
+            self.abandon(live.request);
+        }
+    }
+
+    /// Whatever runs for a call is not wanted any more.
+    pub(super) fn abandon_all(&mut self, at: Ref) {
+        let caller = self.callers.get_mut(at).expect("it gives up");
+        let live = std::mem::take(&mut caller.live);
+        for one in live.into_iter().flatten() {
+            self.abandon(one.request);
         }
     }
 
     /// An attempt has an outcome; does not drive its call, which may be driven just now.
-    pub(super) fn report_outcome(&mut self, at: Ref, id: AttemptId, outcome: Outcome) {
+    pub(super) fn report_outcome(&mut self, at: Ref, number: u32, outcome: Outcome) {
         let now = self.now;
         let Some(caller) = self.callers.get_mut(at) else {
             return;
         };
-        take_live(caller, id);
-        let Some(call) = caller.call.as_mut() else {
+        let Some(live) = take_live(caller, |live| live.number == number) else {
             return;
         };
-        if call.outcome(id, outcome, now) {
-            caller.result = Some((id, outcome));
+        match (caller.call.as_mut(), live.id) {
+            (Some(call), Some(id)) => {
+                if call.outcome(id, outcome, now) {
+                    caller.result = Some(outcome);
+                }
+            }
+            _ => caller.outcome = Some(outcome),
         }
     }
 
     /// The call has ended.
-    fn ended(&mut self, at: Ref, result: Result<Outcome, Rejection>) {
+    pub(super) fn ended(&mut self, at: Ref, result: Result<Outcome, Rejection>) {
         let caller = self.callers.remove(at).expect("it has ended just now");
-        for (_, request) in caller.live.into_iter().flatten() {
-            self.abandon(request);
+        for live in caller.live.into_iter().flatten() {
+            self.abandon(live.request);
         }
         let in_time = self.now <= caller.deadline;
         let good = matches!(result, Ok(Outcome::Success)) && in_time;
@@ -249,14 +305,13 @@ impl World {
         if let Some(mut call) = caller.call.take() {
             call.cancel(self.now);
         }
-        for (_, request) in caller.live.into_iter().flatten() {
-            self.abandon(request);
+        for live in caller.live.into_iter().flatten() {
+            self.abandon(live.request);
         }
     }
 }
 
-fn take_live(caller: &mut Caller, id: AttemptId) -> Option<Ref> {
-    let is_it = |live: &&mut Option<(AttemptId, Ref)>| live.is_some_and(|live| live.0 == id);
-    let live = caller.live.iter_mut().find(is_it)?;
-    live.take().map(|live| live.1)
+fn take_live(caller: &mut Caller, is_it: impl Fn(&Live) -> bool) -> Option<Live> {
+    let is_it = |live: &&mut Option<Live>| live.as_ref().is_some_and(&is_it);
+    caller.live.iter_mut().find(is_it)?.take()
 }

@@ -4,7 +4,7 @@ use outlast_core::call::Request as Asked;
 use outlast_core::outcome::Outcome;
 
 use super::*;
-use crate::service::Change;
+use crate::service::{Change, Gone};
 
 impl World {
     /// A request comes to its replica. Whoever made it, if it is answered at once.
@@ -71,11 +71,14 @@ impl World {
                 return self.look_later(service, replica);
             }
             let next = there.next(how.order).expect("somebody waits");
-            if self.requests.get(next).is_some() {
-                self.begin(next, speed);
-            } else {
+            match self.requests.get(next) {
                 // It was dropped while it waited.
-                there.dropped -= 1;
+                None => there.dropped -= 1,
+                Some(request) if how.gone == Gone::Skips && request.caller.is_none() => {
+                    self.requests.remove(next);
+                    self.meters[service].moves(false, self.now);
+                }
+                Some(_) => self.begin(next, speed),
             }
         }
     }
@@ -179,7 +182,7 @@ impl World {
         };
         request.caller = None;
         let (service, replica, stage) = (request.service, request.replica, request.stage);
-        if !self.model.services[service].stops {
+        if self.model.services[service].gone != Gone::Stops {
             return;
         }
         let there = &mut self.replicas[service][replica as usize];
@@ -258,7 +261,9 @@ impl World {
             };
             let caller = match request.stage {
                 Stage::Done(outcome) => self.answer(at, outcome),
-                _ if request.caller.is_none() && self.model.services[service].stops => {
+                _ if request.caller.is_none()
+                    && self.model.services[service].gone != Gone::WorksOn =>
+                {
                     self.requests.remove(at);
                     None
                 }

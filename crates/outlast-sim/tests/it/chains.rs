@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use outlast_core::retry;
 use outlast_core::upstream::Config;
-use outlast_sim::{Client, Law, Model, Service, ServiceId};
+use outlast_sim::{Client, Gone, Law, Model, Service, ServiceId};
 
 use crate::rows::row;
 
@@ -53,15 +53,15 @@ fn r01_retries_multiply_along_a_chain() {
 
 #[test]
 fn a_call_that_is_given_up_gives_its_own_calls_up_where_services_stop() {
-    let came = |stops: bool| {
+    let came = |gone: Gone| {
         let mut model = Model::new(1);
-        let slow = Service::new(Law::fixed(1000 * MS)).workers(1).stops(stops);
+        let slow = Service::new(Law::fixed(1000 * MS)).workers(1).gone(gone);
         let bottom = model.service(slow);
         let config = || Config::new("next").budget(None);
         let through = model.upstream(config(), &[bottom]).unwrap();
         let middle = Service::new(Law::fixed(MS))
             .workers(1)
-            .stops(stops)
+            .gone(gone)
             .calls(through);
         let middle = model.service(middle);
         let through = model.upstream(config(), &[middle]).unwrap();
@@ -72,8 +72,8 @@ fn a_call_that_is_given_up_gives_its_own_calls_up_where_services_stop() {
         (report.service(bottom).came, report.service(bottom).wasted)
     };
     // Each of five is given up in time for the next one.
-    assert_eq!(came(true), (5, 0));
+    assert_eq!(came(Gone::Stops), (5, 0));
     // The one worker in the middle waits for the bottom, whose answer nobody wants.
-    let (came, wasted) = came(false);
+    let (came, wasted) = came(Gone::WorksOn);
     assert_eq!(came, wasted);
 }

@@ -49,6 +49,7 @@ fn one_replica_may_fail_alone() {
     let report = model.run(10 * SECOND).unwrap();
     let failed: Vec<_> = report
         .upstream(through)
+        .unwrap()
         .endpoints
         .iter()
         .map(|one| one.transient)

@@ -6,7 +6,7 @@ use outlast_core::budget;
 use outlast_core::ratio::Ratio;
 use outlast_core::retry;
 use outlast_core::upstream::Config;
-use outlast_sim::{Client, ClientReport, Curve, Law, Model, Service};
+use outlast_sim::{Allowance, Client, ClientReport, Curve, Deposit, Law, Model, Plain, Service};
 
 use crate::rows::row;
 
@@ -66,4 +66,108 @@ fn r04_a_budget_before_a_dead_dependency_allows_next_to_nothing() {
         "{}",
         client.amplification()
     );
+}
+
+/// Clients that call so often, each with a memory of its own, for twenty seconds (Brooker, "Fixing
+/// retries with token buckets and circuit breakers", 2022).
+fn strategies(clients: u32, rate: f64, failures: f64, plain: &Plain) -> (f64, f64) {
+    let mut model = Model::new(42);
+    let network = Law::exponential(10 * MS);
+    let service = model.service(Service::new(network).failures(failures));
+    let clients: Vec<_> = (0..clients)
+        .map(|_| {
+            let through = model.plain(plain.clone(), &[service]);
+            model.client(Client::open(through, Curve::level(rate)))
+        })
+        .collect();
+    let report = model.run(Duration::from_secs(20)).unwrap();
+    let sum = |of: fn(&ClientReport) -> u64| -> f64 {
+        clients
+            .iter()
+            .map(|client| of(report.client(*client)))
+            .sum::<u64>() as f64
+    };
+    let calls = sum(|client| client.calls);
+    (
+        sum(|client| client.good) / calls,
+        sum(|client| client.attempts) / calls,
+    )
+}
+
+#[test]
+fn b001_to_b100_retries_buckets_and_breakers_of_others() {
+    for id in ["B001", "B010", "B050", "B100"] {
+        let row = row(id);
+        let three = Plain::new().attempts(row.parameter("retries") as u32 + 1);
+        let tokens = Allowance::Tokens {
+            deposit: row.parameter("deposit_per_call_start"),
+            per: Deposit::Call,
+            most: row.parameter("bucket"),
+        };
+        let breaker = Allowance::FailingBelow(row.parameter("breaker_threshold"));
+        for (name, plain) in [
+            ("none", Plain::new()),
+            ("three", three.clone()),
+            ("adaptive", three.clone().allowance(tokens)),
+            ("breaker", three.clone().allowance(breaker)),
+        ] {
+            let clients = row.parameter("clients") as u32;
+            let (rate, failures) = (row.parameter("rate_per_client"), row.failure_rate());
+            let (success, load) = strategies(clients, rate, failures, &plain);
+            let expected = |what: &str| row.object(name)[what].as_f64().unwrap();
+            for (what, found) in [("success", success), ("load", load)] {
+                let off = found - expected(what);
+                let allowed = row.tolerance(&format!("abs_{what}"));
+                assert!(
+                    off.abs() <= allowed,
+                    "{id} {name} {what}: {found}, {off:+.4}"
+                );
+            }
+        }
+    }
+}
+
+/// With few calls each, clients live on the tokens that they begin with.
+#[test]
+fn b201_many_small_clients_never_empty_their_buckets() {
+    let row = row("B201");
+    let tokens = Allowance::Tokens {
+        deposit: 0.1,
+        per: Deposit::Call,
+        most: 5.0,
+    };
+    let breaker = Allowance::FailingBelow(0.1);
+    for (name, allowance) in [("adaptive", tokens), ("breaker", breaker)] {
+        let list = |what: &str| -> Vec<f64> {
+            let values = row.object(name)[what].as_array().unwrap().iter();
+            values.map(|value| value.as_f64().unwrap()).collect()
+        };
+        let expected = list("success").into_iter().zip(list("load"));
+        for (clients, (success, load)) in row.parameters("clients").into_iter().zip(expected) {
+            let plain = Plain::new().attempts(4).allowance(allowance);
+            let found = strategies(clients as u32, 100.0 / clients, 0.5, &plain);
+            let off = (found.0 - success, found.1 - load);
+            let fits = off.0.abs() <= row.tolerance("abs_success")
+                && off.1.abs() <= row.tolerance("abs_load");
+            assert!(fits, "{name}, {clients} clients: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn r03_a_budget_that_calls_fill_goes_on_before_a_dead_dependency() {
+    let row = row("R03");
+    let tokens = Allowance::Tokens {
+        deposit: row.parameter("ratio"),
+        per: Deposit::Call,
+        most: row.parameter("bucket"),
+    };
+    let mut model = Model::new(42);
+    let service = model.service(Service::new(Law::exponential(10 * MS)).failures(1.0));
+    let through = model.plain(Plain::new().attempts(4).allowance(tokens), &[service]);
+    let client = model.client(Client::open(through, Curve::level(1000.0)));
+    let lasts = Duration::from_secs_f64(row.parameter("requests") / 1000.0);
+    let report = model.run(lasts).unwrap();
+    let off = report.client(client).amplification() - row.expected("amplification");
+    assert!(off.abs() <= row.tolerance("abs"), "{off}");
 }

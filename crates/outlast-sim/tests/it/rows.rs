@@ -22,6 +22,13 @@ impl Row {
         value.as_f64().unwrap_or_else(|| panic!("{name}: {value}"))
     }
 
+    /// What the scenario says at its end.
+    pub fn failure_rate(&self) -> f64 {
+        let scenario = self.0["scenario"].as_str().unwrap();
+        let (_, rate) = scenario.rsplit_once("failure rate ").unwrap();
+        rate.parse().unwrap()
+    }
+
     pub fn parameters(&self, name: &str) -> Vec<f64> {
         list(&self.0["params"][name])
     }
