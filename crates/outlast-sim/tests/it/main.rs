@@ -12,6 +12,7 @@ mod contention;
 mod determinism;
 mod faults;
 mod metastable;
+mod overload;
 mod queues;
 mod retries;
 mod rows;
