@@ -30,12 +30,22 @@ pub enum Wait {
 pub enum Allowance {
     /// Always.
     Always,
-    /// While there are tokens: each costs one. A client begins with as many as it may have.
+    /// While there are tokens for it. A client begins with as many as it may have.
     Tokens {
         /// What is put in.
         deposit: f64,
         /// When it is put in.
         per: Deposit,
+        /// What a further attempt costs: one for most, 5 for the AWS SDKs, of 500.
+        cost: f64,
+        /// As many as there may be.
+        most: f64,
+    },
+    /// While more than half of the tokens are left: each failed attempt takes one, each success puts
+    /// `deposit` in (gRPC, A6).
+    AboveHalf {
+        /// What a success puts in.
+        deposit: f64,
         /// As many as there may be.
         most: f64,
     },
@@ -105,7 +115,7 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn new(plain: &Plain) -> Memory {
         let tokens = match plain.allowance {
-            Allowance::Tokens { most, .. } => most,
+            Allowance::Tokens { most, .. } | Allowance::AboveHalf { most, .. } => most,
             Allowance::Always | Allowance::FailingBelow(_) => 0.0,
         };
         Memory {
@@ -128,14 +138,22 @@ impl Memory {
         self.deposit(plain, Deposit::Success);
     }
 
-    pub(crate) fn fails(&mut self) {
+    pub(crate) fn fails(&mut self, plain: &Plain) {
         self.failures += 1;
+        if let Allowance::AboveHalf { .. } = plain.allowance {
+            self.tokens = (self.tokens - 1.0).max(0.0);
+        }
     }
 
     fn deposit(&mut self, plain: &Plain, now: Deposit) {
-        if let Allowance::Tokens { deposit, per, most } = plain.allowance
-            && per == now
-        {
+        let (deposit, per, most) = match plain.allowance {
+            Allowance::Tokens {
+                deposit, per, most, ..
+            } => (deposit, per, most),
+            Allowance::AboveHalf { deposit, most } => (deposit, Deposit::Success, most),
+            Allowance::Always | Allowance::FailingBelow(_) => return,
+        };
+        if per == now {
             self.tokens = (self.tokens + deposit).min(most);
         }
     }
@@ -144,11 +162,12 @@ impl Memory {
     pub(crate) fn allows(&mut self, plain: &Plain) -> bool {
         match plain.allowance {
             Allowance::Always => true,
-            Allowance::Tokens { .. } => {
-                let enough = self.tokens >= 1.0;
-                self.tokens -= f64::from(u8::from(enough));
+            Allowance::Tokens { cost, .. } => {
+                let enough = self.tokens >= cost;
+                self.tokens -= if enough { cost } else { 0.0 };
                 enough
             }
+            Allowance::AboveHalf { most, .. } => self.tokens > most / 2.0,
             Allowance::FailingBelow(share) => self.failures as f64 <= share * self.attempts as f64,
         }
     }

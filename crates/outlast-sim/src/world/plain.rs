@@ -51,7 +51,7 @@ impl World {
     /// An attempt has failed: another one comes later, or the call has.
     fn fail_plain(&mut self, at: Ref, plain: &Plain, mut call: PlainCall, outcome: Outcome) {
         let upstream = self.callers.get(at).expect("it failed").upstream;
-        self.memories[upstream].fails();
+        self.memories[upstream].fails(plain);
         if call.attempts >= plain.attempts || !self.memories[upstream].allows(plain) {
             return self.ended(at, Ok(outcome));
         }

@@ -102,6 +102,7 @@ fn b001_to_b100_retries_buckets_and_breakers_of_others() {
         let tokens = Allowance::Tokens {
             deposit: row.parameter("deposit_per_call_start"),
             per: Deposit::Call,
+            cost: 1.0,
             most: row.parameter("bucket"),
         };
         let breaker = Allowance::FailingBelow(row.parameter("breaker_threshold"));
@@ -134,6 +135,7 @@ fn b201_many_small_clients_never_empty_their_buckets() {
     let tokens = Allowance::Tokens {
         deposit: 0.1,
         per: Deposit::Call,
+        cost: 1.0,
         most: 5.0,
     };
     let breaker = Allowance::FailingBelow(0.1);
@@ -154,20 +156,90 @@ fn b201_many_small_clients_never_empty_their_buckets() {
     }
 }
 
+/// Calls before a dead dependency, so many a second for so long.
+fn before_the_dead(plain: Plain, calls: f64) -> ClientReport {
+    let mut model = Model::new(42);
+    let service = model.service(Service::new(Law::exponential(10 * MS)).failures(1.0));
+    let through = model.plain(plain, &[service]);
+    let client = model.client(Client::open(through, Curve::level(1000.0)));
+    let report = model.run(Duration::from_secs_f64(calls / 1000.0)).unwrap();
+    report.client(client).clone()
+}
+
 #[test]
 fn r03_a_budget_that_calls_fill_goes_on_before_a_dead_dependency() {
     let row = row("R03");
     let tokens = Allowance::Tokens {
         deposit: row.parameter("ratio"),
         per: Deposit::Call,
+        cost: 1.0,
         most: row.parameter("bucket"),
     };
-    let mut model = Model::new(42);
-    let service = model.service(Service::new(Law::exponential(10 * MS)).failures(1.0));
-    let through = model.plain(Plain::new().attempts(4).allowance(tokens), &[service]);
-    let client = model.client(Client::open(through, Curve::level(1000.0)));
-    let lasts = Duration::from_secs_f64(row.parameter("requests") / 1000.0);
-    let report = model.run(lasts).unwrap();
-    let off = report.client(client).amplification() - row.expected("amplification");
+    let plain = Plain::new().attempts(4).allowance(tokens);
+    let client = before_the_dead(plain, row.parameter("requests"));
+    let off = client.amplification() - row.expected("amplification");
     assert!(off.abs() <= row.tolerance("abs"), "{off}");
+}
+
+#[test]
+fn r05_three_attempts_with_and_without_a_budget() {
+    let row = row("R05");
+    let three = Plain::new().attempts(row.parameter("attempts") as u32);
+    let tokens = Allowance::Tokens {
+        deposit: row.parameter("ratio"),
+        per: Deposit::Call,
+        cost: 1.0,
+        most: 10.0,
+    };
+    row.check(
+        "no_budget",
+        before_the_dead(three.clone(), 1e5).amplification(),
+    );
+    let bounded = before_the_dead(three.allowance(tokens), 1e5);
+    row.check("with_budget", bounded.amplification());
+}
+
+#[test]
+fn r06_grpcs_throttle_before_a_dead_server() {
+    let row = row("R06");
+    let throttle = Allowance::AboveHalf {
+        deposit: row.parameter("tokenRatio"),
+        most: row.parameter("maxTokens"),
+    };
+    let plain = Plain::new().attempts(row.parameter("maxAttempts") as u32);
+    // One after the other.
+    let mut model = Model::new(42);
+    let service = model.service(Service::new(Law::fixed(MS)).failures(1.0));
+    let through = model.plain(plain.allowance(throttle), &[service]);
+    let client = model.client(Client::steady(through, 100 * MS));
+    let report = model.run(100 * MS * row.parameter("calls") as u32).unwrap();
+    let client = report.client(client);
+    assert_eq!(
+        (client.attempts - client.calls) as f64,
+        row.expected("total_retries")
+    );
+}
+
+#[test]
+fn r07_the_quota_of_the_aws_sdks_before_a_dead_server() {
+    let row = row("R07");
+    for (cost, retries) in [
+        ("cost", "retries_nontimeout"),
+        ("timeout_cost", "retries_timeout"),
+        ("v21_cost", "retries_v21_transient"),
+        ("v21_throttle_cost", "retries_v21_throttle"),
+    ] {
+        let quota = Allowance::Tokens {
+            deposit: 1.0,
+            per: Deposit::Success,
+            cost: row.parameter(cost),
+            most: row.parameter("capacity"),
+        };
+        let client = before_the_dead(Plain::new().attempts(3).allowance(quota), 1000.0);
+        assert_eq!(
+            (client.attempts - client.calls) as f64,
+            row.expected(retries),
+            "{cost}"
+        );
+    }
 }

@@ -115,6 +115,7 @@ fn tokens(most: f64) -> Allowance {
     Allowance::Tokens {
         deposit: 0.1,
         per: Deposit::Call,
+        cost: 1.0,
         most,
     }
 }
