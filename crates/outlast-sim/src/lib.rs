@@ -37,3 +37,8 @@ pub use crate::law::{Law, LawError};
 pub use crate::model::{ClientId, Model, Report, RunError, ServiceId, UpstreamId};
 pub use crate::plain::{Allowance, Deposit, Plain, Wait};
 pub use crate::service::{Change, Gone, Order, Service, ServiceReport};
+
+/// Runs the code of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/simulation.md")]
+struct Guide;
