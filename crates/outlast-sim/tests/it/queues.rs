@@ -76,6 +76,35 @@ fn q02_eight_workers() {
     check_workers(&row, row.parameter("mu_per_s"), 8);
 }
 
+/// Ten workers of 100 ms at 80 %, by Erlang C.
+#[test]
+fn ten_workers() {
+    let service = Service::new(exponential(10.0)).workers(10);
+    let (report, client, service) = run(plain(), service, 80.0, 5e6);
+    let at = report.service(service);
+    let near = |expected: f64, found: f64| {
+        assert!(
+            (found / expected - 1.0).abs() <= 0.02,
+            "{found} for {expected}"
+        );
+    };
+    near(0.409_18, at.waited as f64 / at.came as f64);
+    near(0.120_46, seconds(client.latency.mean()));
+}
+
+/// A squared coefficient of variation of 4, by Pollaczek and Khinchine: waits of ten times the work.
+#[test]
+fn times_that_vary_a_lot() {
+    let share = f64::midpoint(1.0, 0.6_f64.sqrt());
+    let mean = |share: f64| Duration::from_secs_f64(0.01 / (2.0 * share));
+    let law = Law::hyperexponential(share, mean(share), mean(1.0 - share)).unwrap();
+    let service = Service::new(law).workers(1);
+    let (report, _, service) = run(plain(), service, 80.0, 8e6);
+    let at = report.service(service);
+    let wait = seconds(at.waits) / at.came as f64;
+    assert!((wait / 0.1 - 1.0).abs() <= 0.03, "{wait}");
+}
+
 #[test]
 fn q04_a_constant_time() {
     let row = row("Q04");

@@ -62,3 +62,46 @@ fn t03_a_hedge_at_the_95th_percentile_costs_a_twentieth() {
     let off = extra - row.expected("extra");
     assert!(off.abs() <= row.tolerance("abs"), "{extra}");
 }
+
+/// "The Tail at Scale" (Dean and Barroso, 2013): a root waits for a thousand leaves, and a leaf that
+/// is not back after 10 ms is asked once more, elsewhere. The law of the leaves is one that yields
+/// the article's figures. A root is as slow as its slowest leaf, so its quantiles are those of leaves
+/// far out.
+#[test]
+fn a_hedge_after_ten_milliseconds_cuts_the_tail_of_a_thousand_leaves() {
+    let millis = |millis: u64| Duration::from_millis(millis);
+    let tail = [
+        (millis(1), 1.0),
+        (millis(2), 0.5),
+        (millis(5), 0.05),
+        (millis(10), 0.02),
+        (millis(64), 0.001_166_3),
+        (millis(1800), 1.000_5e-6),
+        (millis(20_000), 1e-8),
+    ];
+    let leaves = |config: Config| {
+        let mut model = Model::new(42);
+        let service = model.service(Service::new(Law::tail(&tail).unwrap()));
+        let through = model.upstream(config.budget(None), &[service]).unwrap();
+        let client = model.client(Client::open(through, Curve::level(10_000.0)));
+        let report = model.run(400 * SECOND).unwrap();
+        report.client(client).clone()
+    };
+    let root = |leaves: &outlast_sim::ClientReport, share: f64| {
+        let leaf = leaves.latency.quantile(share.powf(1e-3));
+        leaf.as_secs_f64() * 1e3
+    };
+    let near = |found: f64, expected: f64, allowed: f64| {
+        assert!(
+            (found / expected - 1.0).abs() <= allowed,
+            "{found} for {expected}"
+        );
+    };
+    let plain = leaves(Config::new("leaf"));
+    near(root(&plain, 0.5), 81.9, 0.05);
+    near(root(&plain, 0.99), 605.0, 0.15);
+    let hedged = leaves(Config::new("leaf").hedge(hedge::Config::after(millis(10))));
+    near(root(&hedged, 0.5), 14.6, 0.03);
+    near(root(&hedged, 0.99), 38.7, 0.1);
+    near(hedged.amplification() - 1.0, 0.02, 0.01);
+}
