@@ -15,8 +15,10 @@ gateway: { listen: 127.0.0.1:0, admin: 127.0.0.1:0, workers: 2 }
 routes: { all: { match: /**, upstream: up } }
 ";
 
-/// What protects a request at an endpoint that stops just as it is asked.
-const RETRY: &str = "retry: { attempts: 3, backoff: 1ms }, budget: { reserve: 100 }";
+/// What protects a request at an endpoint that stops just as it is asked. In turn, because otherwise
+/// one that was slow once, on a busy machine, is spared for long.
+const RETRY: &str =
+    "retry: { attempts: 3, backoff: 1ms }, budget: { reserve: 100 }, balance: round_robin";
 
 fn discovery(gateway: &Gateway) -> DiscoveryStatus {
     let status = upstream_status(gateway, "up").discovery;

@@ -242,6 +242,7 @@ upstreams:
     endpoints: ['http://{}', 'http://{}']
     retry: { attempts: 4, backoff: 10ms }
     budget: { reserve: 1000 }
+    balance: round_robin # or who was slow once, on a busy machine, is spared for long
     breaker: { consecutive: 3, cooldown: 200ms, successes: 1 }
 ",
         &[a, b],
