@@ -43,7 +43,7 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Vec<Endpoint> {
         }
         return Vec::new();
     };
-    shape::check_value(&root, &MEMBERS, problems);
+    shape::check_kind(&root, &MEMBERS, problems);
     let endpoints: Vec<_> = named(&root)
         .into_iter()
         .filter_map(|(name, node)| member(name.as_deref(), node))

@@ -80,11 +80,6 @@ pub(crate) fn check(node: &Node, section: &'static Section, problems: &mut Vec<P
     check_section(node, section, problems);
 }
 
-/// Checks a value that stands by itself.
-pub(crate) fn check_value(node: &Node, kind: &'static Kind, problems: &mut Vec<Problem>) {
-    check_kind(node, kind, problems);
-}
-
 fn check_section(node: &Node, section: &'static Section, problems: &mut Vec<Problem>) {
     let entries = match &node.value {
         Value::Map(entries) => entries.as_slice(),
@@ -124,7 +119,8 @@ fn unknown_key(entry: &Entry, section: &Section) -> Problem {
     )
 }
 
-fn check_kind(node: &Node, kind: &'static Kind, problems: &mut Vec<Problem>) {
+/// Checks a value.
+pub(crate) fn check_kind(node: &Node, kind: &'static Kind, problems: &mut Vec<Problem>) {
     match kind {
         Kind::Part(section) => check_section(node, section, problems),
         Kind::List(item) => match &node.value {

@@ -183,10 +183,13 @@ impl Model {
         self.warm_up = time;
     }
 
-    /// How much may happen, and how many calls and requests may be there at once, before a run is
-    /// given up. Default 10^10, and 10 million.
-    pub fn bounds(&mut self, events: u64, present: usize) {
+    /// How much may happen before a run is given up. Default 10^10.
+    pub fn most_events(&mut self, events: u64) {
         self.most_events = events;
+    }
+
+    /// How many calls and requests may be there at once before a run is given up. Default 10 million.
+    pub fn most_present(&mut self, present: usize) {
         self.most_present = present;
     }
 

@@ -25,8 +25,6 @@ pub(super) struct Lookup {
     /// The endpoints of the plan, with the last good answer for each: at first itself, which is
     /// looked up for each connection.
     known: Vec<(Endpoint, Vec<Endpoint>)>,
-    /// The last good addresses of each host.
-    addresses: HashMap<String, Vec<IpAddr>>,
 }
 
 /// Follows the names for as long as it is polled.
@@ -79,7 +77,6 @@ impl Lookup {
         Lookup {
             names,
             known: known.collect(),
-            addresses: HashMap::new(),
         }
     }
 
@@ -93,10 +90,6 @@ impl Lookup {
             };
             let of_it = before.iter().filter(is_of_it);
             let of_it: Vec<_> = of_it.cloned().collect();
-            for one in &of_it {
-                let addresses = self.addresses.entry(one.host.clone()).or_default();
-                addresses.extend(one.address);
-            }
             if !of_it.is_empty() {
                 *known = of_it;
             }
@@ -109,6 +102,16 @@ impl Lookup {
         all.cloned().collect()
     }
 
+    /// The last good addresses of each host.
+    fn addresses(&self) -> HashMap<String, Vec<IpAddr>> {
+        let mut addresses: HashMap<_, Vec<_>> = HashMap::new();
+        for one in self.known.iter().flat_map(|(_, known)| known) {
+            let of_host = addresses.entry(one.host.clone()).or_default();
+            of_host.extend(one.address);
+        }
+        addresses
+    }
+
     /// Looks all names up; which of them could not be found, and why.
     async fn round(&mut self) -> Vec<String> {
         let names = self.names.clone();
@@ -119,31 +122,30 @@ impl Lookup {
             Ok(Err(error)) => return vec![error],
             Err(error) => return vec![error.to_string()],
         };
+        let before = self.addresses();
         let mut tasks = JoinSet::new();
         for (at, (declared, _)) in self.known.iter().enumerate() {
             let (resolvers, declared) = (resolvers.clone(), declared.clone());
-            let (record, before) = (self.names.record, self.addresses.clone());
+            let (record, before) = (self.names.record, before.clone());
             tasks.spawn(async move { (at, look(&resolvers, &declared, record, &before).await) });
         }
         let mut errors = BTreeSet::new();
-        let mut addresses = HashMap::new();
         for (number, Found { hosts, failed }) in tasks.join_all().await {
             let (declared, known) = &mut self.known[number];
+            let is_known = failed.is_empty();
             errors.extend(failed);
             let mut found: Vec<Endpoint> = Vec::new();
             for (host, at_host) in hosts {
                 found.extend(at_host.iter().map(|&address| at(&host, address)));
-                addresses.insert(host.host, at_host);
             }
             let mut there = HashSet::new();
             found.retain(|one| there.insert(one.name.clone()));
-            if found.is_empty() {
-                errors.insert(format!("{} has no address", declared.host));
-            } else {
+            if !found.is_empty() {
                 *known = found;
+            } else if is_known {
+                errors.insert(format!("{} has no address", declared.host));
             }
         }
-        self.addresses = addresses;
         errors.into_iter().collect()
     }
 }
@@ -152,13 +154,8 @@ impl Lookup {
 mod tests {
     use outlast_config::plan::Record;
 
+    use super::super::resolve::tests::declared;
     use super::*;
-
-    fn declared() -> Endpoint {
-        let file = "upstreams: { up: { endpoints: 'http://_http._tcp.up', discover: srv } }";
-        let loaded = outlast_config::parse("x.yaml", file).unwrap();
-        loaded.into_plan().upstreams[0].endpoints[0].clone()
-    }
 
     #[test]
     fn what_was_found_before_is_the_last_good_answer_of_its_name() {

@@ -214,12 +214,12 @@ const LONGEST_LOOK: Duration = Duration::from_secs(5);
 const MOST_WEIGHT: u32 = 1000;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use hickory_resolver::proto::rr::Name;
 
     use super::*;
 
-    fn declared() -> Endpoint {
+    pub(in super::super) fn declared() -> Endpoint {
         let file = "upstreams: { up: { endpoints: 'http://_http._tcp.up', discover: srv } }";
         let loaded = outlast_config::parse("x.yaml", file).unwrap();
         loaded.into_plan().upstreams[0].endpoints[0].clone()

@@ -109,7 +109,8 @@ fn a_run_that_would_not_end_is_given_up_with_what_to_change() {
         let service = model.service(Service::new(Law::fixed(SECOND)).workers(1));
         let through = model.upstream(Config::new("up"), &[service]).unwrap();
         model.client(Client::open(through, Curve::level(1000.0)));
-        model.bounds(events, present);
+        model.most_events(events);
+        model.most_present(present);
         model.run(100 * SECOND)
     };
     let error = model(1000, 10_000).unwrap_err();
