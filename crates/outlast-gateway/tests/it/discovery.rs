@@ -321,6 +321,30 @@ fn from_file(file: &Path) -> String {
     format!("{FRONT}upstreams: {{ up: {{ {RETRY}, discover: {{ from: file, path: '{path}' }} }} }}")
 }
 
+/// What is missing is another file: nobody has to write the first one again.
+#[test]
+fn a_file_that_could_not_be_used_is_tried_again() {
+    let upstream = Upstream::start();
+    let folder = tempfile::tempdir().unwrap();
+    let [file, roots] = ["endpoints.json", "roots.pem"].map(|name| folder.path().join(name));
+    let plain = format!("http://{}", upstream.address);
+    fs::write(&file, format!("[\"{plain}\"]")).unwrap();
+    let plan = format!(
+        "{FRONT}upstreams: {{ up: {{ tls: {{ roots: '{}' }}, \
+         discover: {{ from: file, path: '{}' }} }} }}",
+        roots.display(),
+        file.display()
+    );
+    let gateway = gateway(&plan, &[]);
+    fs::write(&file, "[\"https://secure.test\"]").unwrap();
+    until_error(&gateway, "roots.pem");
+    assert_eq!(urls(&gateway), [plain]);
+    let certificate = rcgen::generate_simple_self_signed(["secure.test".to_owned()]).unwrap();
+    fs::write(&roots, certificate.cert.pem()).unwrap();
+    until_urls(&gateway, &["https://secure.test:443".to_owned()]);
+    wait_until("the error is over", || discovery(&gateway).error.is_none());
+}
+
 #[test]
 fn an_operator_tells_endpoints_and_what_cannot_be_is_refused() {
     let upstreams: Vec<_> = (0..3).map(|_| Upstream::start()).collect();
