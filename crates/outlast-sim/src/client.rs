@@ -10,11 +10,12 @@ use outlast_core::time::Time;
 use crate::UpstreamId;
 use crate::curve::Curve;
 use crate::law::Law;
+use crate::times::Times;
 
 /// Clients that are alike.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pub(crate) upstream: usize,
+    pub(crate) upstreams: Vec<usize>,
     pub(crate) load: Load,
     pub(crate) deadline: Option<Duration>,
     pub(crate) tier: Tier,
@@ -47,12 +48,20 @@ impl Client {
 
     fn new(upstream: UpstreamId, load: Load) -> Client {
         Client {
-            upstream: upstream.0,
+            upstreams: vec![upstream.0],
             load,
             deadline: None,
             tier: Tier::default(),
             repeatable: true,
         }
+    }
+
+    /// Many that are alike, each with policies of its own: a call goes through its upstream or one of
+    /// these, at random; of `closed` users each keeps to one, and `steady` calls take turns. The load
+    /// is that of all together.
+    pub fn or_through(mut self, others: &[UpstreamId]) -> Client {
+        self.upstreams.extend(others.iter().map(|other| other.0));
+        self
     }
 
     /// How long each waits for an answer; what comes later is no good. Default: for ever.
@@ -91,6 +100,10 @@ pub struct ClientReport {
     pub latency: Latency,
     /// By the second in which calls began.
     pub seconds: Vec<Second>,
+    /// Latencies of good calls, by the second in which they began, if [`Model::sample`] was called.
+    ///
+    /// [`Model::sample`]: crate::Model::sample
+    pub times: Vec<Times>,
 }
 
 /// What began in one second.
@@ -116,6 +129,7 @@ impl ClientReport {
             attempts: 0,
             latency: Latency::new(),
             seconds: Vec::new(),
+            times: Vec::new(),
         }
     }
 
@@ -125,6 +139,14 @@ impl ClientReport {
             self.seconds.resize(second + 1, Second::default());
         }
         &mut self.seconds[second]
+    }
+
+    pub(crate) fn note_time(&mut self, began: Time, took: Duration) {
+        let second = (began.as_nanos() / 1_000_000_000) as usize;
+        if self.times.len() <= second {
+            self.times.resize(second + 1, Times::default());
+        }
+        self.times[second].note(took);
     }
 
     /// The share of calls that were good.

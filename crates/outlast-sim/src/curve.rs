@@ -50,6 +50,37 @@ impl Curve {
         self
     }
 
+    /// From one time to another, each value so many times as high; before and after as it was.
+    ///
+    /// # Panics
+    /// If `factor` is negative or no number.
+    pub fn times(self, factor: f64, from: Duration, to: Duration) -> Curve {
+        assert!(factor >= 0.0 && factor.is_finite(), "{factor} is no factor");
+        let (from, to) = (Time::ZERO + from, Time::ZERO + to.max(from));
+        let scaled = |(at, value): &(Time, f64)| (*at, value * factor);
+        let points = &self.points;
+        let mut made: Vec<_> = points
+            .iter()
+            .filter(|point| point.0 < from)
+            .copied()
+            .collect();
+        made.push((from, self.before(from)));
+        made.push((from, self.at(from) * factor));
+        let within = points.iter().filter(|point| from < point.0 && point.0 < to);
+        made.extend(within.map(scaled));
+        made.push((to, self.before(to) * factor));
+        made.push((to, self.at(to)));
+        made.extend(points.iter().filter(|point| point.0 > to));
+        Curve { points: made }
+    }
+
+    /// The highest value.
+    pub fn most(&self) -> f64 {
+        self.points
+            .iter()
+            .fold(0.0, |most, point| point.1.max(most))
+    }
+
     fn last(&self) -> f64 {
         self.points.last().expect("a curve has a point").1
     }
@@ -95,8 +126,8 @@ impl Curve {
 
     /// The value just before a time.
     fn before(&self, time: Time) -> f64 {
-        let first = self.points.iter().find(|point| point.0 >= time);
-        first.map_or(self.last(), |point| point.1)
+        let jump = self.points.iter().find(|point| point.0 == time);
+        jump.map_or_else(|| self.at(time), |point| point.1)
     }
 }
 
@@ -149,6 +180,32 @@ mod tests {
         assert_eq!(Curve::level(0.0).reaches(Time::ZERO, 1.0), None);
         let later = Curve::level(0.0).jump(SECOND, 10.0);
         assert_eq!(later.reaches(Time::ZERO, 5.0), Some(at(1500)));
+    }
+
+    #[test]
+    fn a_part_of_a_curve_may_be_higher() {
+        let curve = Curve::level(2.0)
+            .jump(10 * SECOND, 4.0)
+            .line(20 * SECOND, 0.0);
+        let higher = curve.times(3.0, 5 * SECOND, 15 * SECOND);
+        for (millis, value) in [
+            (0, 2.0),
+            (4_999, 2.0),
+            (5_000, 6.0),
+            (9_999, 6.0),
+            (10_000, 12.0),
+            (14_000, 7.2),
+            (15_000, 2.0),
+            (20_000, 0.0),
+        ] {
+            let found = higher.at(at(millis));
+            assert!((found - value).abs() < 1e-2, "{millis}: {found}");
+        }
+        assert_eq!(
+            Curve::level(1.0).times(2.0, SECOND, SECOND).at(at(2000)),
+            1.0
+        );
+        assert!((higher.most() - 12.0).abs() < 1e-9);
     }
 
     #[test]

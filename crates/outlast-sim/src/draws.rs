@@ -28,6 +28,12 @@ pub(crate) enum Purpose {
     State,
     /// How long a client without Outlast waits.
     Wait,
+    /// Which of a client's upstreams a call goes through.
+    Through,
+    /// How much later than it must a refused caller comes back.
+    Return,
+    /// When a replica is asked whether it is alive, or an endpoint is checked.
+    Check,
 }
 
 impl Draws {

@@ -26,6 +26,8 @@ enum Kind {
         second: Duration,
     },
     Tail(Arc<[(Duration, f64)]>),
+    /// Upper bounds, and the share that does not exceed them.
+    Measured(Arc<[(Duration, f64)]>),
 }
 
 impl Law {
@@ -98,6 +100,27 @@ impl Law {
         Ok(Law(Kind::Tail(points.into())))
     }
 
+    /// As it was measured: upper bounds of durations and how many there were up to each and above the
+    /// one before. Within a bound they are spread evenly, from zero for the first one.
+    ///
+    /// # Errors
+    /// If nothing was counted, or bounds do not rise.
+    pub fn measured(counts: &[(Duration, u64)]) -> Result<Law, LawError> {
+        let all: u64 = counts.iter().map(|(_, count)| count).sum();
+        if all == 0 {
+            return Err(LawError("a histogram counts something"));
+        }
+        if counts.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
+            return Err(LawError("the bounds of a histogram rise"));
+        }
+        let mut below = 0;
+        let up_to = |&(bound, count): &(Duration, u64)| {
+            below += count;
+            (bound, below as f64 / all as f64)
+        };
+        Ok(Law(Kind::Measured(counts.iter().map(up_to).collect())))
+    }
+
     /// The duration that a share `unit` of all does not exceed; `unit` lies in `(0, 1)`.
     pub fn quantile(&self, unit: f64) -> Duration {
         debug_assert!(unit > 0.0 && unit < 1.0, "{unit}");
@@ -119,6 +142,7 @@ impl Law {
                 }
             }
             Kind::Tail(points) => along(points, 1.0 - unit),
+            Kind::Measured(bounds) => within(bounds, unit),
         }
     }
 
@@ -135,6 +159,14 @@ impl Law {
                 first,
                 second,
             } => Some(times(*first, *share) + times(*second, 1.0 - share)),
+            Kind::Measured(bounds) => {
+                let before = [(Duration::ZERO, 0.0)];
+                let lower = before.iter().chain(bounds.iter());
+                let part = |(low, high): (&(Duration, f64), &(Duration, f64))| {
+                    times((low.0 + high.0) / 2, high.1 - low.1)
+                };
+                Some(lower.zip(bounds.iter()).map(part).sum())
+            }
             Kind::Tail(_) => None,
         }
     }
@@ -167,6 +199,15 @@ fn along(points: &[(Duration, f64)], share: f64) -> Duration {
     let way = libm::log(high / share) / libm::log(high / low);
     let ratio = to.as_nanos() as f64 / from.as_nanos() as f64;
     times(from, libm::pow(ratio, way))
+}
+
+/// Where a share lies between the bounds of a histogram.
+fn within(bounds: &[(Duration, f64)], unit: f64) -> Duration {
+    let at = bounds.partition_point(|bound| bound.1 < unit);
+    let (high, up_to) = bounds[at.min(bounds.len() - 1)];
+    let before = at.checked_sub(1).map(|before| bounds[before]);
+    let (low, from) = before.unwrap_or((Duration::ZERO, 0.0));
+    low + times(high - low, (unit - from) / (up_to - from))
 }
 
 /// The quantile of the normal distribution, to 1e-9 (Wichura 1988, AS 241 PPND16).
@@ -281,6 +322,7 @@ mod tests {
             Law::uniform(5 * MS, 15 * MS),
             Law::lognormal(10 * MS, 0.5).unwrap(),
             Law::hyperexponential(0.25, 30 * MS, 5 * MS).unwrap(),
+            Law::measured(&[(2 * MS, 10), (4 * MS, 80), (50 * MS, 10)]).unwrap(),
         ] {
             let said = law.mean().unwrap().as_secs_f64();
             let found = mean_of(&law);
@@ -309,6 +351,10 @@ mod tests {
         check(&tail, 0.99, 100.0);
         check(&tail, 0.5, 2.0);
         check(&tail, 0.999_9, 10_000.0);
+        let measured = Law::measured(&[(10 * MS, 50), (20 * MS, 0), (40 * MS, 50)]).unwrap();
+        check(&measured, 0.25, 5.0);
+        check(&measured, 0.5, 10.0);
+        check(&measured, 0.75, 30.0);
     }
 
     #[test]
@@ -331,6 +377,8 @@ mod tests {
         assert!(Law::lognormal(MS, -1.0).is_err());
         assert!(Law::lognormal(MS, f64::NAN).is_err());
         assert!(Law::hyperexponential(1.5, MS, MS).is_err());
+        assert!(Law::measured(&[]).is_err() && Law::measured(&[(MS, 0)]).is_err());
+        assert!(Law::measured(&[(MS, 1), (MS, 1)]).is_err());
         for points in [
             &[(MS, 1.0)][..],
             &[(MS, 0.9), (2 * MS, 0.1)],

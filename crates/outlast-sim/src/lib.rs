@@ -29,14 +29,16 @@ mod model;
 mod plain;
 mod service;
 mod slab;
+mod times;
 mod world;
 
 pub use crate::client::{Client, ClientReport, Latency, Second};
 pub use crate::curve::Curve;
 pub use crate::law::{Law, LawError};
-pub use crate::model::{ClientId, Model, Report, RunError, ServiceId, UpstreamId};
+pub use crate::model::{ClientId, Model, Place, Report, RunError, Sample, ServiceId, UpstreamId};
 pub use crate::plain::{Allowance, Deposit, Plain, Wait};
-pub use crate::service::{Change, Gone, Order, Service, ServiceReport};
+pub use crate::service::{Change, Gone, Liveness, Order, Refusal, Service, ServiceReport};
+pub use crate::times::Times;
 
 /// Runs the code of the guide.
 #[cfg(doctest)]

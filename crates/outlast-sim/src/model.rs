@@ -23,6 +23,7 @@ pub struct Model {
     pub(crate) clients: Vec<Client>,
     pub(crate) changes: Vec<(Time, Happens)>,
     pub(crate) warm_up: Duration,
+    pub(crate) sample: Option<Duration>,
     pub(crate) most_events: u64,
     pub(crate) most_present: usize,
 }
@@ -39,7 +40,43 @@ pub(crate) struct Happens {
 #[derive(Clone, Debug)]
 pub(crate) struct Through {
     pub(crate) policies: Policies,
-    pub(crate) places: Vec<(usize, u32)>,
+    pub(crate) places: Vec<Place>,
+}
+
+/// Where an endpoint of an upstream leads.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub(crate) service: ServiceId,
+    /// Any in turn, if it is none of them.
+    pub(crate) replica: Option<u32>,
+    pub(crate) distance: Duration,
+}
+
+impl Place {
+    /// To one replica of a service, counted from 0.
+    pub fn replica(service: ServiceId, replica: u32) -> Place {
+        Place {
+            service,
+            replica: Some(replica),
+            distance: Duration::ZERO,
+        }
+    }
+
+    /// To whichever replica of a service has its turn, as by a load balancer that knows nothing.
+    pub fn any(service: ServiceId) -> Place {
+        Place {
+            service,
+            replica: None,
+            distance: Duration::ZERO,
+        }
+    }
+
+    /// How long a request is under way, and its answer. Default: no time. That a caller has gone is
+    /// known at once all the same.
+    pub fn distance(mut self, distance: Duration) -> Place {
+        self.distance = distance;
+        self
+    }
 }
 
 /// Whose policies they are.
@@ -71,6 +108,7 @@ impl Model {
             clients: Vec::new(),
             changes: Vec::new(),
             warm_up: Duration::ZERO,
+            sample: None,
             most_events: MOST_EVENTS,
             most_present: MOST_PRESENT,
         }
@@ -96,6 +134,27 @@ impl Model {
         services: &[ServiceId],
     ) -> Result<UpstreamId, ConfigError> {
         let places = self.places(services);
+        self.upstream_at(config, &places)
+    }
+
+    /// Adds an upstream whose endpoints are at these places. If `config` names endpoints, there have
+    /// to be as many.
+    ///
+    /// # Errors
+    /// As [`Model::upstream`].
+    ///
+    /// # Panics
+    /// If a service is of another model, or has no such replica.
+    pub fn upstream_at(
+        &mut self,
+        config: Config,
+        places: &[Place],
+    ) -> Result<UpstreamId, ConfigError> {
+        let is_there = |place: &Place| {
+            let service = self.services.get(place.service.0);
+            service.is_some_and(|service| place.replica.is_none_or(|one| one < service.replicas))
+        };
+        assert!(places.iter().all(is_there), "places of this model");
         let number = self.upstreams.len();
         let seed = Draws::new(self.seed).bits(number as u32, Purpose::State, 0);
         let policies = Upstream::new(with_endpoints(config, places.len()), seed)?;
@@ -107,7 +166,7 @@ impl Model {
         }
         self.upstreams.push(Through {
             policies: Policies::Outlast(Arc::new(policies)),
-            places,
+            places: places.to_vec(),
         });
         Ok(UpstreamId(number))
     }
@@ -126,10 +185,10 @@ impl Model {
         UpstreamId(self.upstreams.len() - 1)
     }
 
-    fn places(&self, services: &[ServiceId]) -> Vec<(usize, u32)> {
+    fn places(&self, services: &[ServiceId]) -> Vec<Place> {
         let replicas = |service: &ServiceId| {
-            let (service, count) = (service.0, self.services[service.0].replicas);
-            (0..count).map(move |replica| (service, replica))
+            let (service, count) = (*service, self.services[service.0].replicas);
+            (0..count).map(move |replica| Place::replica(service, replica))
         };
         services.iter().flat_map(replicas).collect()
     }
@@ -137,11 +196,14 @@ impl Model {
     /// Adds a client.
     ///
     /// # Panics
-    /// If its upstream is of another model.
+    /// If an upstream of it is of another model.
     pub fn client(&mut self, client: Client) -> ClientId {
         assert!(
-            client.upstream < self.upstreams.len(),
-            "an upstream of this model"
+            client
+                .upstreams
+                .iter()
+                .all(|one| *one < self.upstreams.len()),
+            "upstreams of this model"
         );
         self.clients.push(client);
         ClientId(self.clients.len() - 1)
@@ -183,6 +245,12 @@ impl Model {
         self.warm_up = time;
     }
 
+    /// Looks at services and upstreams at this interval, for [`Report::samples`]. Default: it does
+    /// not.
+    pub fn sample(&mut self, interval: Duration) {
+        self.sample = Some(interval.max(Duration::from_millis(1)));
+    }
+
     /// How much may happen before a run is given up. Default 10^10.
     pub fn most_events(&mut self, events: u64) {
         self.most_events = events;
@@ -219,6 +287,8 @@ pub struct Report {
     pub(crate) upstreams: Vec<Option<Stats>>,
     /// A hash of everything that happened, in its order: equal for equal runs.
     pub hash: u64,
+    /// How it looked from time to time, if [`Model::sample`] was called.
+    pub samples: Vec<Sample>,
     /// How much happened.
     pub events: u64,
     /// For how long was measured, in virtual time.
@@ -239,6 +309,31 @@ impl Report {
     /// How the policies of an upstream stand at the end; `None` for one without Outlast.
     pub fn upstream(&self, upstream: UpstreamId) -> Option<&Stats> {
         self.upstreams[upstream.0].as_ref()
+    }
+}
+
+/// How it looks at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// When, from the start of the run.
+    pub at: Duration,
+    present: Vec<u64>,
+    open: Vec<u32>,
+}
+
+impl Sample {
+    pub(crate) fn new(at: Duration, present: Vec<u64>, open: Vec<u32>) -> Sample {
+        Sample { at, present, open }
+    }
+
+    /// The most requests at once at a service, waiting or worked on, since the last sample.
+    pub fn present(&self, service: ServiceId) -> u64 {
+        self.present[service.0]
+    }
+
+    /// How many of an upstream's breakers do not let calls pass as usual: they are open or try.
+    pub fn open(&self, upstream: UpstreamId) -> u32 {
+        self.open[upstream.0]
     }
 }
 

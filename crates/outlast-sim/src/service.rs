@@ -1,7 +1,7 @@
 //! What is depended on: a service with workers, a queue and replicas.
 //!
 //! A request waits for a worker of its replica, is worked on for as long as its law says over how
-//! fast the service is then, makes the calls that belong to it one after the other, and is answered.
+//! fast the replica is then, makes the calls that belong to it, and is answered.
 //! The worker is taken for all of that time, as a thread is that waits for a database.
 //!
 //! Most services do not notice that a caller has gone: they work on, in vain. Others look before they
@@ -15,6 +15,7 @@ use outlast_core::time::Time;
 use crate::curve::Curve;
 use crate::law::Law;
 use crate::slab::Ref;
+use crate::{ServiceId, UpstreamId};
 
 /// A service, as it is modelled.
 #[derive(Clone, Debug)]
@@ -27,7 +28,28 @@ pub struct Service {
     pub(crate) failures: f64,
     pub(crate) gone: Gone,
     pub(crate) speed: Curve,
-    pub(crate) calls: Vec<usize>,
+    pub(crate) refusal: Refusal,
+    pub(crate) ready_with: Vec<usize>,
+    pub(crate) liveness: Option<Liveness>,
+    /// One after the other; those of one item at once. Each by the number of the replica.
+    pub(crate) calls: Vec<Vec<Vec<usize>>>,
+}
+
+/// What a caller hears who is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nothing: there is no connection, and nothing was sent.
+    #[default]
+    Unsent,
+    /// That it is too much, as by a 503 without more.
+    Overload,
+    /// To come back after so long, and up to so much longer at random (Retry-After).
+    ComeBack {
+        /// At least.
+        after: Duration,
+        /// Up to so much longer.
+        spread: Duration,
+    },
 }
 
 /// What becomes of a request that nobody waits for any more.
@@ -65,6 +87,9 @@ impl Service {
             failures: 0.0,
             gone: Gone::WorksOn,
             speed: Curve::level(1.0),
+            refusal: Refusal::Unsent,
+            ready_with: Vec::new(),
+            liveness: None,
             calls: Vec::new(),
         }
     }
@@ -114,8 +139,91 @@ impl Service {
 
     /// Each request makes a call through this upstream before it is answered, after those that were
     /// added before. It fails if one of them does.
-    pub fn calls(mut self, upstream: crate::UpstreamId) -> Service {
-        self.calls.push(upstream.0);
+    pub fn calls(self, upstream: UpstreamId) -> Service {
+        self.calls_at_once(&[vec![upstream]])
+    }
+
+    /// Each request makes these calls at once, after those that were added before. The upstreams of
+    /// an item are the replicas', which have policies of their own; if there are less, they are used
+    /// in turn. When one fails, the others are given up.
+    ///
+    /// # Panics
+    /// If an item is empty.
+    pub fn calls_at_once(mut self, calls: &[Vec<UpstreamId>]) -> Service {
+        let numbers = |call: &Vec<UpstreamId>| {
+            assert!(!call.is_empty(), "an upstream to call through");
+            call.iter().map(|upstream| upstream.0).collect()
+        };
+        self.calls.push(calls.iter().map(numbers).collect());
+        self
+    }
+
+    /// It says that it is ready, to active checks of upstreams, only while none of these services is
+    /// away. Default: while it is not away itself.
+    pub fn ready_with(mut self, services: &[ServiceId]) -> Service {
+        self.ready_with = services.iter().map(|service| service.0).collect();
+        self
+    }
+
+    /// Replicas are watched, and restarted when they seem to be dead. Default: they are not.
+    pub fn liveness(mut self, liveness: Liveness) -> Service {
+        self.liveness = Some(liveness);
+        self
+    }
+
+    /// What those hear who find no room in the queue, or a service that is away. Default: nothing,
+    /// as there is no connection.
+    pub fn refusal(mut self, refusal: Refusal) -> Service {
+        self.refusal = refusal;
+        self
+    }
+}
+
+/// Who restarts replicas, and when: the liveness probe of an orchestrator.
+#[derive(Clone, Debug)]
+pub struct Liveness {
+    pub(crate) needs: Vec<usize>,
+    pub(crate) every: Duration,
+    pub(crate) failures: u32,
+    pub(crate) restart: Duration,
+    pub(crate) warms: (f64, Duration),
+}
+
+impl Liveness {
+    /// A replica says that it is alive only while none of these services is away. It is asked every
+    /// 10 s, restarted after 3 failures, and away for 30 s then.
+    pub fn new(needs: &[ServiceId]) -> Liveness {
+        Liveness {
+            needs: needs.iter().map(|service| service.0).collect(),
+            every: Duration::from_secs(10),
+            failures: 3,
+            restart: Duration::from_secs(30),
+            warms: (1.0, Duration::ZERO),
+        }
+    }
+
+    /// How often a replica is asked, at least every millisecond; replicas at different times.
+    pub fn every(mut self, interval: Duration) -> Liveness {
+        self.every = interval.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How many failures in a row restart it, at least 1.
+    pub fn failures(mut self, failures: u32) -> Liveness {
+        self.failures = failures.max(1);
+        self
+    }
+
+    /// How long a restart takes.
+    pub fn restart(mut self, takes: Duration) -> Liveness {
+        self.restart = takes;
+        self
+    }
+
+    /// With what share of its speed it comes back, and how long it takes to get to all of it.
+    /// Default: with all of it.
+    pub fn warms(mut self, from: f64, over: Duration) -> Liveness {
+        self.warms = (from, over);
         self
     }
 }
@@ -131,6 +239,15 @@ pub enum Change {
     Holds(bool),
     /// Another share fails.
     Failures(f64),
+    /// It works at this share of its speed.
+    Speed(f64),
+    /// It works at a share of its speed that rises in a line to all of it: caches that fill.
+    Warms {
+        /// The share it begins with.
+        from: f64,
+        /// How long that takes.
+        over: Duration,
+    },
 }
 
 /// A replica, as it stands.
@@ -138,7 +255,13 @@ pub enum Change {
 pub(crate) struct Replica {
     pub(crate) refuses: bool,
     pub(crate) holds: bool,
+    /// Away, because it has been restarted.
+    pub(crate) restarts: bool,
+    /// How often in a row it has seemed to be dead.
+    pub(crate) dead: u32,
     pub(crate) failures: f64,
+    /// As a share of the service's speed.
+    pub(crate) pace: Pace,
     pub(crate) busy: u32,
     pub(crate) waiting: VecDeque<Ref>,
     /// How many of those who waited were dropped, and are still in the line.
@@ -152,12 +275,20 @@ impl Replica {
         Replica {
             refuses: false,
             holds: false,
+            restarts: false,
+            dead: 0,
             failures: service.failures,
+            pace: Pace::of(1.0),
             busy: 0,
             waiting: VecDeque::new(),
             dropped: 0,
             held: Vec::new(),
         }
+    }
+
+    /// Nobody gets an answer from it.
+    pub(crate) fn is_away(&self) -> bool {
+        self.refuses || self.restarts || self.holds
     }
 
     pub(crate) fn has_worker(&self, service: &Service) -> bool {
@@ -178,6 +309,45 @@ impl Replica {
     }
 }
 
+/// A share that rises in a line to 1, or does not change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    from: f64,
+    since: Time,
+    over: Duration,
+}
+
+impl Pace {
+    pub(crate) fn of(share: f64) -> Pace {
+        let share = if share.is_finite() {
+            share.max(0.0)
+        } else {
+            1.0
+        };
+        Pace {
+            from: share,
+            since: Time::MAX,
+            over: Duration::MAX,
+        }
+    }
+
+    pub(crate) fn warms(from: f64, since: Time, over: Duration) -> Pace {
+        Pace {
+            since,
+            over,
+            ..Pace::of(from.min(1.0))
+        }
+    }
+
+    pub(crate) fn at(self, now: Time) -> f64 {
+        if now < self.since {
+            return self.from;
+        }
+        let way = now.since(self.since).as_secs_f64() / self.over.as_secs_f64().max(1e-9);
+        self.from + (1.0 - self.from) * way.min(1.0)
+    }
+}
+
 /// How a service did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServiceReport {
@@ -189,6 +359,8 @@ pub struct ServiceReport {
     pub answered: u64,
     /// Requests that were worked on to the end for a caller who had gone.
     pub wasted: u64,
+    /// Requests that were begun after their deadline.
+    pub late: u64,
     /// The most requests at once, waiting or worked on.
     pub peak: u64,
     /// Requests that had to wait for a worker.
@@ -207,6 +379,8 @@ pub struct ServiceReport {
 pub(crate) struct Meter {
     pub(crate) report: ServiceReport,
     present: u64,
+    /// The most since it was last asked for.
+    peak: u64,
     /// Until when it is known how many were there, in the time that counts.
     since: Time,
     end: Time,
@@ -218,6 +392,7 @@ impl Meter {
         Meter {
             report: ServiceReport::default(),
             present: 0,
+            peak: 0,
             since: from,
             end,
         }
@@ -231,9 +406,15 @@ impl Meter {
         } else {
             self.present - 1
         };
+        self.peak = self.peak.max(self.present);
         if now >= self.since {
             self.report.peak = self.report.peak.max(self.present);
         }
+    }
+
+    /// The most requests at once since this was last asked.
+    pub(crate) fn peak(&mut self) -> u64 {
+        std::mem::replace(&mut self.peak, self.present)
     }
 
     fn pass(&mut self, now: Time) {

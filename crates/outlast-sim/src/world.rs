@@ -4,6 +4,7 @@
 //! until that is to wait, starts what has to be started, and reports what becomes of it.
 
 mod driving;
+mod looking;
 mod plain;
 mod serving;
 
@@ -20,7 +21,7 @@ use outlast_core::upstream::Upstream;
 use crate::agenda::{Agenda, Class};
 use crate::client::{ClientReport, Load};
 use crate::draws::{Draws, Purpose};
-use crate::model::{Happens, Model, Policies, Report, RunError, Through};
+use crate::model::{Happens, Model, Policies, Report, RunError, Sample, Through};
 use crate::plain::{Memory, Plain, PlainCall};
 use crate::service::{Meter, Replica};
 use crate::slab::{Ref, Slab};
@@ -32,8 +33,22 @@ enum Event {
     Change(usize),
     /// A request has been worked on.
     Worked(Ref),
+    /// A request comes to its service after its way there.
+    Arrives(Ref),
+    /// An answer comes after its way back.
+    Answers(Ref),
     /// A replica that could begin nothing looks again.
     Looks { service: usize, replica: u32 },
+    /// An endpoint of an upstream is checked.
+    Checks { upstream: usize, endpoint: usize },
+    /// A check gets no answer.
+    Unanswered { upstream: usize, endpoint: usize },
+    /// A replica is asked whether it is alive.
+    Lives { service: usize, replica: u32 },
+    /// A replica has been restarted.
+    Restarted { service: usize, replica: u32 },
+    /// Somebody looks at how everything is.
+    Samples,
     /// A call wants to go on.
     Wakes(Ref),
     /// A client calls.
@@ -97,7 +112,13 @@ struct Request {
     key: u64,
     came: Time,
     deadline: Time,
+    /// One way between its caller and its service.
+    distance: Duration,
     stage: Stage,
+    /// Which of its service's calls it makes, and how many of those at once have not ended.
+    step: usize,
+    pending: usize,
+    calls: Vec<Ref>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,9 +127,9 @@ enum Stage {
     Outside,
     Waiting,
     Working,
-    /// Waits for a call of its own.
-    Calling(Ref),
-    /// Worked on, with this outcome, while nothing comes through.
+    /// Waits for calls of its own.
+    Calling,
+    /// Worked on, with this outcome, and not with its caller yet.
     Done(Outcome),
 }
 
@@ -122,12 +143,15 @@ pub(crate) struct World {
     callers: Slab<Caller>,
     requests: Slab<Request>,
     replicas: Vec<Vec<Replica>>,
+    /// Which replica gets the next request that may go to any.
+    turns: Vec<u32>,
     meters: Vec<Meter>,
     reports: Vec<ClientReport>,
     /// What upstreams without Outlast remember.
     memories: Vec<Memory>,
     changes: Vec<Happens>,
     woken: Arc<Mutex<Vec<Ref>>>,
+    samples: Vec<Sample>,
     hash: u64,
     events: u64,
 }
@@ -163,6 +187,7 @@ impl World {
             agenda,
             callers: Slab::new(),
             requests: Slab::new(),
+            turns: vec![0; model.services.len()],
             replicas: model.services.iter().map(replicas).collect(),
             meters: model
                 .services
@@ -173,6 +198,7 @@ impl World {
             memories: model.upstreams.iter().map(memory).collect(),
             changes: changes.into_iter().map(|(_, happens)| happens).collect(),
             woken: Arc::default(),
+            samples: Vec::new(),
             hash: mix(model.seed),
             events: 0,
             model,
@@ -191,6 +217,7 @@ impl World {
                 Load::Open(_) | Load::Steady(_) => self.plan_call(client, 0),
             }
         }
+        self.begin_looking();
         while let Some((at, event)) = self.agenda.next() {
             self.now = at;
             self.note(event);
@@ -209,7 +236,14 @@ impl World {
         match event {
             Event::Change(number) => self.change(self.changes[number]),
             Event::Worked(request) => self.worked(request),
+            Event::Arrives(request) => self.arrives_after_its_way(request),
+            Event::Answers(request) => self.answers(request),
             Event::Looks { service, replica } => self.begin_more(service, replica),
+            Event::Checks { upstream, endpoint } => self.checks(upstream, endpoint),
+            Event::Unanswered { upstream, endpoint } => self.checked(upstream, endpoint, false),
+            Event::Lives { service, replica } => self.lives(service, replica),
+            Event::Restarted { service, replica } => self.restarted(service, replica),
+            Event::Samples => self.take_sample(),
             Event::Wakes(caller) => self.wakes(caller),
             Event::Calls { client, index } => {
                 self.calls(client, index);
@@ -228,11 +262,17 @@ impl World {
         let bits = match event {
             Event::Change(number) => number as u64,
             Event::Worked(request) => 1 << 60 | request.bits(),
-            Event::Looks { service, replica } => {
-                2 << 60 | (service as u64) << 32 | u64::from(replica)
-            }
+            Event::Looks { service, replica } => 2 << 60 | pair(service, replica),
             Event::Wakes(caller) => 3 << 60 | caller.bits(),
             Event::Calls { client, index } => 4 << 60 | u64::from(client) << 40 ^ index,
+            Event::Arrives(request) => 5 << 60 | request.bits(),
+            Event::Answers(request) => 6 << 60 | request.bits(),
+            Event::Checks { upstream, endpoint } => 7 << 60 | pair(upstream, endpoint as u32),
+            Event::Unanswered { upstream, endpoint } => 8 << 60 | pair(upstream, endpoint as u32),
+            Event::Lives { service, replica } => 9 << 60 | pair(service, replica),
+            Event::Restarted { service, replica } => 10 << 60 | pair(service, replica),
+            // Looking changes nothing.
+            Event::Samples => return,
         };
         self.hash = mix(self.hash ^ self.now.as_nanos().rotate_left(32) ^ bits);
         self.events += 1;
@@ -298,11 +338,16 @@ impl World {
                     Policies::Plain(_) => None,
                 })
                 .collect(),
+            samples: self.samples,
             hash: self.hash,
             events: self.events,
             measured: self.end.since(self.from),
         }
     }
+}
+
+fn pair(one: usize, other: u32) -> u64 {
+    (one as u64) << 32 | u64::from(other)
 }
 
 fn memory(through: &Through) -> Memory {

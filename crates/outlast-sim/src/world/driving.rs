@@ -18,7 +18,15 @@ impl World {
             .tier(who.tier)
             .repeatable(who.repeatable)
             .deadline(deadline);
-        let upstream = who.upstream;
+        let upstream = match (who.upstreams.as_slice(), &who.load) {
+            ([only], _) => *only,
+            (many, Load::Closed { .. }) => many[(index >> USER_SHIFT) as usize % many.len()],
+            (many, Load::Steady(_)) => many[index as usize % many.len()],
+            (many, Load::Open(_)) => {
+                let unit = self.draws.unit(client, Purpose::Through, index);
+                many[(unit * many.len() as f64) as usize]
+            }
+        };
         let counts = self.now >= self.from;
         let owner = Owner::Client {
             client,
@@ -166,8 +174,7 @@ impl World {
             Some(Fault::Hang) => return,
         }
         let number = caller.call.as_ref().map_or(0, Call::attempts);
-        let place = self.model.upstreams[caller.upstream].places[attempt.endpoint];
-        self.send(at, number, Some(attempt.id), place, attempt.ends);
+        self.send(at, number, Some(attempt.id), attempt.endpoint, attempt.ends);
     }
 
     /// Counts an attempt of a client.
@@ -194,19 +201,30 @@ impl World {
         at: Ref,
         number: u32,
         id: Option<AttemptId>,
-        place: (usize, u32),
+        endpoint: usize,
         ends: Time,
     ) {
         let caller = self.callers.get(at).expect("it makes an attempt");
+        let place = self.model.upstreams[caller.upstream].places[endpoint];
+        let service = place.service.0;
+        let replica = place.replica.unwrap_or_else(|| {
+            let turn = &mut self.turns[service];
+            *turn = (*turn + 1) % self.replicas[service].len() as u32;
+            *turn
+        });
         let key = self.key_of(caller.owner);
         let request = self.requests.insert(Request {
             caller: Some((at, number)),
-            service: place.0,
-            replica: place.1,
+            service,
+            replica,
             key: key.wrapping_add(u64::from(number)),
             came: self.now,
             deadline: ends.min(caller.deadline),
+            distance: place.distance,
             stage: Stage::Outside,
+            step: 0,
+            pending: 0,
+            calls: Vec::new(),
         });
         let caller = self.callers.get_mut(at).expect("it makes an attempt");
         let free = caller.live.iter_mut().find(|live| live.is_none());
@@ -215,7 +233,13 @@ impl World {
             id,
             request,
         });
-        self.arrives(request);
+        if place.distance.is_zero() {
+            self.arrives(request);
+        } else {
+            let arrives = self.now + place.distance;
+            self.agenda
+                .plan(arrives, Class::Begin, Event::Arrives(request));
+        }
     }
 
     /// What the random numbers of a call are drawn by.
@@ -274,7 +298,7 @@ impl World {
         let in_time = self.now <= caller.deadline;
         let good = matches!(result, Ok(Outcome::Success)) && in_time;
         match caller.owner {
-            Owner::Request { request, number } => self.called(request, number, good),
+            Owner::Request { request, .. } => self.called(request, good),
             Owner::Client {
                 client,
                 index,
@@ -282,11 +306,15 @@ impl World {
             } => {
                 if counts {
                     let report = &mut self.reports[client as usize];
+                    let took = self.now.since(caller.began);
                     match result {
                         Ok(_) if good => {
                             report.good += 1;
                             report.second(caller.began).good += 1;
-                            report.latency.note(self.now.since(caller.began));
+                            report.latency.note(took);
+                            if self.model.sample.is_some() {
+                                report.note_time(caller.began, took);
+                            }
                         }
                         Ok(_) => report.failed += 1,
                         Err(rejection) => report.rejected[rejection.reason.index()] += 1,

@@ -81,8 +81,8 @@ impl World {
             waited: caller.plain.map_or(Duration::ZERO, |call| call.waited),
             runs: true,
         };
-        let places = &self.model.upstreams[caller.upstream].places;
-        let place = places[attempts as usize % places.len()];
+        let places = self.model.upstreams[caller.upstream].places.len();
+        let place = attempts as usize % places;
         self.memories[caller.upstream].tries();
         self.plan_plain(at, call, due);
         self.count_attempt(at);

@@ -4,7 +4,7 @@ use outlast_core::call::Request as Asked;
 use outlast_core::outcome::Outcome;
 
 use super::*;
-use crate::service::{Change, Gone};
+use crate::service::{Change, Gone, Pace, Refusal};
 
 impl World {
     /// A request comes to its replica. Whoever made it, if it is answered at once.
@@ -17,14 +17,15 @@ impl World {
             return None;
         }
         let how = &self.model.services[service];
-        let speed = how.speed.at(self.now);
+        let speed = how.speed.at(self.now) * there.pace.at(self.now);
         let works = there.has_worker(how) && speed > 0.0;
         let meter = &mut self.meters[service];
         let counts = self.now >= self.from;
         meter.report.came += u64::from(counts);
-        if there.refuses || !works && !there.has_room(how) {
+        if there.refuses || there.restarts || !works && !there.has_room(how) {
             meter.report.refused += u64::from(counts);
-            return self.answer(at, Outcome::Unsent);
+            let refusal = self.refusal(at);
+            return self.answer(at, refusal);
         }
         request.came = self.now;
         meter.moves(true, self.now);
@@ -41,6 +42,32 @@ impl World {
         None
     }
 
+    /// A request comes that had a way to go.
+    pub(super) fn arrives_after_its_way(&mut self, at: Ref) {
+        let request = self.requests.get(at).expect("it is under way");
+        let gone = self.model.services[request.service].gone;
+        if request.caller.is_none() && gone != Gone::WorksOn {
+            self.requests.remove(at);
+        } else if let Some(caller) = self.arrives(at) {
+            self.drive(caller);
+        }
+    }
+
+    /// What a caller hears who is refused.
+    fn refusal(&self, at: Ref) -> Outcome {
+        let request = self.requests.get(at).expect("it is refused");
+        let retry_after = match self.model.services[request.service].refusal {
+            Refusal::Unsent => return Outcome::Unsent,
+            Refusal::Overload => None,
+            Refusal::ComeBack { after, spread } => {
+                let service = request.service as u32;
+                let unit = self.draws.unit(service, Purpose::Return, request.key);
+                Some(after + crate::law::times(spread, unit))
+            }
+        };
+        Outcome::Overload { retry_after }
+    }
+
     /// A worker takes a request.
     fn begin(&mut self, at: Ref, speed: f64) {
         let request = self.requests.get_mut(at).expect("a worker takes it");
@@ -48,7 +75,9 @@ impl World {
         request.stage = Stage::Working;
         if request.came >= self.from {
             let waited = self.now.since(request.came);
-            self.meters[service].report.waits += waited;
+            let report = &mut self.meters[service].report;
+            report.waits += waited;
+            report.late += u64::from(self.now > request.deadline);
         }
         let unit = self.draws.unit(service as u32, Purpose::Work, request.key);
         let work = self.model.services[service].work.quantile(unit);
@@ -62,8 +91,8 @@ impl World {
     pub(super) fn begin_more(&mut self, service: usize, replica: u32) {
         loop {
             let how = &self.model.services[service];
-            let speed = how.speed.at(self.now);
             let there = &mut self.replicas[service][replica as usize];
+            let speed = how.speed.at(self.now) * there.pace.at(self.now);
             if there.waiting.is_empty() || !there.has_worker(how) {
                 return;
             }
@@ -106,14 +135,35 @@ impl World {
         self.calls_on(at, 0);
     }
 
-    /// Makes the request's own call with this number, or ends it.
-    fn calls_on(&mut self, at: Ref, number: usize) {
+    /// Makes the request's own calls of this step, or ends it.
+    fn calls_on(&mut self, at: Ref, step: usize) {
         let request = self.requests.get_mut(at).expect("it goes on");
-        let service = request.service;
-        let Some(&upstream) = self.model.services[service].calls.get(number) else {
+        let (service, replica) = (request.service, request.replica as usize);
+        let all = &self.model.services[service].calls;
+        let Some(calls) = all.get(step) else {
             return self.finish(at, Outcome::Success);
         };
-        let (key, deadline) = (request.key, request.deadline);
+        let first: usize = all[..step].iter().map(Vec::len).sum();
+        let through = |call: &Vec<usize>| call[replica % call.len()];
+        let upstreams: Vec<_> = calls.iter().map(through).collect();
+        request.stage = Stage::Calling;
+        (request.step, request.pending) = (step, upstreams.len());
+        request.calls.clear();
+        for (number, upstream) in (first..).zip(upstreams) {
+            self.calls_one(at, upstream, number);
+            let request = self.requests.get(at);
+            let goes_on =
+                |request: &Request| request.step == step && matches!(request.stage, Stage::Calling);
+            if !request.is_some_and(goes_on) {
+                // What ended at once has brought it further, or to its end.
+                return;
+            }
+        }
+    }
+
+    fn calls_one(&mut self, at: Ref, upstream: usize, number: usize) {
+        let request = self.requests.get(at).expect("it goes on");
+        let (service, key, deadline) = (request.service, request.key, request.deadline);
         let seed = self
             .draws
             .bits(service as u32, Purpose::Call, key ^ (number as u64) << 56);
@@ -123,22 +173,29 @@ impl World {
             number,
         };
         let call = self.call(upstream, owner, asked, deadline);
-        // If it has ended already, the request has gone on.
         if self.callers.get(call).is_some()
             && let Some(request) = self.requests.get_mut(at)
         {
-            request.stage = Stage::Calling(call);
+            request.calls.push(call);
         }
     }
 
     /// A call of a request's own has ended.
-    pub(super) fn called(&mut self, at: Ref, number: usize, good: bool) {
+    pub(super) fn called(&mut self, at: Ref, good: bool) {
         let Some(request) = self.requests.get_mut(at) else {
             return;
         };
+        request.pending -= 1;
+        let (step, is_last) = (request.step, request.pending == 0);
+        if good && !is_last {
+            return;
+        }
         request.stage = Stage::Working;
+        for call in std::mem::take(&mut request.calls) {
+            self.give_up(call);
+        }
         if good {
-            self.calls_on(at, number + 1);
+            self.calls_on(at, step + 1);
         } else {
             self.finish(at, Outcome::Transient);
         }
@@ -167,8 +224,30 @@ impl World {
         self.begin_more(service, replica);
     }
 
-    /// A request is over; whose call has something new to look at.
+    /// A request is over; whose call has something new to look at, unless the answer has a way to go.
     fn answer(&mut self, at: Ref, outcome: Outcome) -> Option<Ref> {
+        let request = self.requests.get_mut(at)?;
+        if !request.distance.is_zero() {
+            let answers = self.now + request.distance;
+            request.stage = Stage::Done(outcome);
+            self.agenda.plan(answers, Class::End, Event::Answers(at));
+            return None;
+        }
+        self.settle(at, outcome)
+    }
+
+    /// An answer comes to its caller.
+    pub(super) fn answers(&mut self, at: Ref) {
+        let request = self.requests.get(at).expect("its answer is under way");
+        let Stage::Done(outcome) = request.stage else {
+            unreachable!("it has been answered");
+        };
+        if let Some(caller) = self.settle(at, outcome) {
+            self.drive(caller);
+        }
+    }
+
+    fn settle(&mut self, at: Ref, outcome: Outcome) -> Option<Ref> {
         let request = self.requests.remove(at)?;
         let (caller, id) = request.caller?;
         self.report_outcome(caller, id, outcome);
@@ -190,11 +269,11 @@ impl World {
             // It is dropped when it comes through.
             Stage::Outside | Stage::Done(_) => return,
             Stage::Waiting => there.dropped += 1,
-            Stage::Working | Stage::Calling(_) => there.busy -= 1,
+            Stage::Working | Stage::Calling => there.busy -= 1,
         }
         self.meters[service].moves(false, self.now);
-        self.requests.remove(at);
-        if let Stage::Calling(call) = stage {
+        let request = self.requests.remove(at).expect("it was there just now");
+        for call in request.calls {
             self.give_up(call);
         }
         self.begin_more(service, replica);
@@ -212,6 +291,14 @@ impl World {
             let there = &mut self.replicas[service][replica as usize];
             match change {
                 Change::Failures(share) => there.failures = share.clamp(0.0, 1.0),
+                Change::Speed(share) => {
+                    there.pace = Pace::of(share);
+                    self.begin_more(service, replica);
+                }
+                Change::Warms { from, over } => {
+                    there.pace = Pace::warms(from, self.now, over);
+                    self.begin_more(service, replica);
+                }
                 Change::Refuses(refuses) => {
                     there.refuses = refuses;
                     if refuses {
@@ -229,7 +316,7 @@ impl World {
     }
 
     /// Whatever is at a replica fails.
-    fn lose_all(&mut self, service: usize, replica: u32) {
+    pub(super) fn lose_all(&mut self, service: usize, replica: u32) {
         let is_there = |request: &Request| {
             let here = (request.service, request.replica) == (service, replica);
             here && !matches!(request.stage, Stage::Outside | Stage::Done(_))
@@ -241,7 +328,8 @@ impl World {
         // Their callers go on only when all of it is gone.
         for at in &lost {
             self.meters[service].moves(false, self.now);
-            if let Some(Stage::Calling(call)) = self.requests.get(*at).map(|lost| lost.stage) {
+            let lost = self.requests.get_mut(*at).expect("it was found just now");
+            for call in std::mem::take(&mut lost.calls) {
                 self.give_up(call);
             }
         }

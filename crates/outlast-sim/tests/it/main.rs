@@ -18,3 +18,4 @@ mod retries;
 mod rows;
 mod storm;
 mod tails;
+mod worlds;
