@@ -31,6 +31,7 @@ mod problem;
 mod read;
 mod reference;
 mod request;
+pub mod scenario;
 mod schema;
 mod sections;
 mod shape;
@@ -46,8 +47,8 @@ pub use crate::members::endpoints;
 use crate::plan::Plan;
 pub use crate::problem::{Finding, Place, Problems, Severity};
 use crate::problem::{Problem, findings};
-pub use crate::reference::reference;
-pub use crate::schema::schema;
+pub use crate::reference::{reference, scenario_reference};
+pub use crate::schema::{scenario_schema, schema};
 use crate::yaml::Node;
 
 /// A commented file to start from.

@@ -5,10 +5,19 @@ use std::fmt::Write;
 use crate::sections;
 use crate::shape::{Default, Kind, Section};
 
-/// All sections and their keys, as Markdown tables.
+/// All sections of policy files and their keys, as Markdown tables.
 pub fn reference() -> String {
+    reference_of(&sections::FILE)
+}
+
+/// All sections of scenario files and their keys, as Markdown tables.
+pub fn scenario_reference() -> String {
+    reference_of(&sections::SCENARIO)
+}
+
+fn reference_of(file: &'static Section) -> String {
     let mut page = String::new();
-    of(&mut page, &sections::FILE);
+    of(&mut page, file);
     page
 }
 
@@ -53,6 +62,10 @@ fn value(kind: &Kind) -> String {
         Kind::Quantile => "quantile".to_owned(),
         Kind::Count(least, most) => format!("{least} to {most}"),
         Kind::Factor => "1 to 1000".to_owned(),
+        Kind::Number(least, most) => format!("{least} to {most}"),
+        Kind::Percent => "share".to_owned(),
+        Kind::Rate => "rate".to_owned(),
+        Kind::Promise => "promise".to_owned(),
         Kind::Truth => "`true`, `false`".to_owned(),
         Kind::Limit(of) => format!("`>` or `<` and a {}", value(of)),
         Kind::Text => "text".to_owned(),

@@ -6,14 +6,23 @@ use serde_json::{Map, Value, json};
 use crate::sections;
 use crate::shape::{Default, Kind, Section};
 
-/// The schema (draft 2020-12), as text.
+/// The schema of policy files (draft 2020-12), as text.
 pub fn schema() -> String {
-    let mut root = section(&sections::FILE);
+    schema_of(&sections::FILE, "Outlast policy file")
+}
+
+/// The schema of scenario files (draft 2020-12), as text.
+pub fn scenario_schema() -> String {
+    schema_of(&sections::SCENARIO, "Outlast scenario")
+}
+
+fn schema_of(file: &Section, title: &str) -> String {
+    let mut root = section(file);
     root.insert(
         "$schema".to_owned(),
         json!("https://json-schema.org/draft/2020-12/schema"),
     );
-    root.insert("title".to_owned(), json!("Outlast policy file"));
+    root.insert("title".to_owned(), json!(title));
     let mut text = serde_json::to_string_pretty(&Value::Object(root)).expect("a schema is JSON");
     text.push('\n');
     text
@@ -59,6 +68,10 @@ fn kind(of: &Kind) -> Map<String, Value> {
         Kind::Quantile => text(r"^p[0-9]+(\.[0-9]+)?$"),
         Kind::Count(least, most) => number(*least as f64, *most as f64, "integer"),
         Kind::Factor => number(1.0, 1000.0, "number"),
+        Kind::Number(least, most) => number(*least, *most, "number"),
+        Kind::Percent => text(r"^[0-9]+(\.[0-9]+)? *%$"),
+        Kind::Rate => text(r"^[0-9_]+(\.[0-9]+)? */ *[smh]$"),
+        Kind::Promise => object(json!({ "type": "string" })),
         Kind::Truth => object(json!({ "type": "boolean" })),
         Kind::Limit(Kind::Share) => text(r"^[<>] *[0-9]+(\.[0-9]+)? *%$"),
         Kind::Limit(_) => text(r"^[<>] *[0-9]+(\.[0-9]+)? *(ns|us|ms|s|m|h|d)$"),

@@ -7,6 +7,7 @@ mod endpoint;
 mod gateway;
 mod health;
 mod redundancy;
+mod scenario;
 mod shed;
 mod upstream;
 
@@ -17,6 +18,7 @@ pub(crate) use self::endpoint::{ENDPOINT, EXCLUSIVE};
 pub(crate) use self::gateway::{GATEWAY, SECRET};
 pub(crate) use self::health::{CHECK, HEALTH};
 pub(crate) use self::redundancy::{ACTIVE_CHECK, BALANCE, EJECT};
+pub(crate) use self::scenario::{CHANGE, CLIENT, LAW, LIVENESS, SCENARIO, SERVICE, WARMS};
 pub(crate) use self::shed::{SHED, THROTTLE};
 pub(crate) use self::upstream::{BACKOFF, BREAKER, UPSTREAM};
 use crate::shape::Default::{Is, Means, Required};

@@ -46,6 +46,14 @@ pub(crate) enum Kind {
     Quantile,
     Count(u64, u64),
     Factor,
+    /// A number with a point, from one to another.
+    Number(f64, f64),
+    /// A share that may be more than all.
+    Percent,
+    /// So many in a time: `200/s`.
+    Rate,
+    /// What a simulated run has to show.
+    Promise,
     Truth,
     /// A value of this kind with a side: `> 500ms`, `< 1%`.
     Limit(&'static Kind),
@@ -242,6 +250,13 @@ impl Kind {
                 Some(factor) if (1.0..=1000.0).contains(&factor) => Ok(()),
                 _ => Err("write a number from 1 to 1000, such as `2`".to_owned()),
             },
+            Kind::Number(least, most) => match value::decimal(text) {
+                Some(number) if (*least..=*most).contains(&number) => Ok(()),
+                _ => Err(format!("write a number from {least} to {most}")),
+            },
+            Kind::Percent => value::percent(text).map(drop),
+            Kind::Rate => value::rate(text).map(drop),
+            Kind::Promise => crate::scenario::promise(text).map(drop),
             Kind::Truth => value::truth(text).map(drop),
             Kind::Limit(of) => match value::limit(text) {
                 Some((_, threshold)) => of.check_text(threshold),
@@ -283,6 +298,10 @@ impl Kind {
             Kind::Quantile => "a quantile such as `p95`".to_owned(),
             Kind::Count(least, most) => format!("a whole number from {least} to {most}"),
             Kind::Factor => "a number from 1 to 1000".to_owned(),
+            Kind::Number(least, most) => format!("a number from {least} to {most}"),
+            Kind::Percent => "a share such as `300%`".to_owned(),
+            Kind::Rate => "a rate such as `200/s`".to_owned(),
+            Kind::Promise => "a promise such as `goodput >= 99%`".to_owned(),
             Kind::Truth => "`true` or `false`".to_owned(),
             Kind::Limit(Kind::Share) => "a limit such as `'> 1%'` or `'< 1%'`".to_owned(),
             Kind::Limit(_) => "a limit such as `'> 500ms'` or `'< 500ms'`".to_owned(),

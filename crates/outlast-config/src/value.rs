@@ -63,6 +63,36 @@ pub(crate) fn share(text: &str) -> Result<Ratio, String> {
     Ratio::new(percent / 100.0).map_err(|_| "a share lies between `0%` and `100%`".to_owned())
 }
 
+/// `300%`, also above all; up to a hundred times.
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
+    let number = text
+        .strip_suffix('%')
+        .and_then(|number| decimal(number.trim_end()));
+    match number {
+        Some(percent) if percent <= 10_000.0 => Ok(percent / 100.0),
+        _ => Err("write a share in percent, such as `300%`, up to `10000%`".to_owned()),
+    }
+}
+
+/// `200/s`, `30/m`, `5/h`: so many a second, up to a million.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
+    let seconds = |unit: &str| match unit.trim() {
+        "s" => Some(1.0),
+        "m" => Some(60.0),
+        "h" => Some(3600.0),
+        _ => None,
+    };
+    let read = text.split_once('/').and_then(|(number, unit)| {
+        let number = decimal(&number.trim_end().replace('_', ""))?;
+        Some(number / seconds(unit)?)
+    });
+    match read {
+        Some(rate) if rate <= 1e6 => Ok(rate),
+        Some(_) => Err("no rate is higher than 1000000/s".to_owned()),
+        None => Err("write a rate such as `200/s`, `0.5/s`, `30/m` or `5/h`".to_owned()),
+    }
+}
+
 /// `p95`, `p99.9`.
 pub(crate) fn quantile(text: &str) -> Option<Ratio> {
     let percent = decimal(text.strip_prefix('p')?)?;
@@ -160,6 +190,10 @@ mod tests {
         assert_eq!(share("12.5%"), Ok(Ratio::new(0.125).unwrap()));
         assert!(share("101%").is_err() && share("0.1").is_err() && share("%").is_err());
         assert_eq!(quantile("p99.9"), Some(Ratio::new(0.999).unwrap()));
+        assert_eq!(percent("300%"), Ok(3.0));
+        assert!(percent("3").is_err() && percent("10001%").is_err());
+        assert_eq!(rate("1_200/m"), Ok(20.0));
+        assert!(rate("5").is_err() && rate("5/d").is_err() && rate("2000000/s").is_err());
         assert_eq!(limit("> 5ms"), Some((true, "5ms")));
         assert_eq!(limit("<1%"), Some((false, "1%")));
         assert!(limit("5ms").is_none() && limit("").is_none() && limit("ä").is_none());

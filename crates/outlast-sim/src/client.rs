@@ -185,6 +185,13 @@ impl Latency {
         noted.expect("it grows to whatever is noted");
     }
 
+    /// Adds those of another.
+    pub(crate) fn add(&mut self, other: &Latency) {
+        self.sum += other.sum;
+        let added = self.histogram.add(&other.histogram);
+        added.expect("it grows to whatever is noted");
+    }
+
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.histogram.len()

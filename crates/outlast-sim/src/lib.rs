@@ -27,8 +27,10 @@ mod draws;
 mod law;
 mod model;
 mod plain;
+pub mod scenario;
 mod service;
 mod slab;
+pub mod statistics;
 mod times;
 mod world;
 

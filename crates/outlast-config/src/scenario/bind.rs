@@ -1,0 +1,283 @@
+//! A scenario and a policy file together: everything that names something finds it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Draft, Limit, Measure, Promise, Scenario, Service, promise};
+use crate::plan::Plan;
+use crate::problem::{Place as At, Problem, Problems, did_you_mean};
+use crate::sections;
+use crate::value;
+use crate::view::View;
+use crate::yaml::{Node, Value};
+
+impl Draft {
+    /// The policy file it names.
+    pub fn policy(&self) -> Option<PathBuf> {
+        let view = View::new(&self.root, &sections::SCENARIO);
+        Some(self.folder.join(view.text("policy")?))
+    }
+
+    /// The world it describes, for these policies.
+    ///
+    /// # Errors
+    /// All that does not fit: names that are not there, services that nobody calls, calls that lead
+    /// in a circle, what happens after the end.
+    pub fn bind(&self, plan: &Plan) -> Result<Scenario, Problems> {
+        let view = View::new(&self.root, &sections::SCENARIO);
+        let mut binder = Binder {
+            folder: &self.folder,
+            plan,
+            view,
+            problems: Vec::new(),
+        };
+        let scenario = binder.scenario();
+        match scenario {
+            Some(scenario) if binder.problems.is_empty() => Ok(scenario),
+            _ => Err(Problems::new(&self.file, &self.text, binder.problems)),
+        }
+    }
+}
+
+pub(super) struct Binder<'a> {
+    pub(super) folder: &'a std::path::Path,
+    pub(super) plan: &'a Plan,
+    pub(super) view: View<'a>,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl<'a> Binder<'a> {
+    pub(super) fn problem(
+        &mut self,
+        place: At,
+        message: impl Into<String>,
+        mend: impl Into<String>,
+    ) {
+        self.problems.push(Problem::new(place, message, mend));
+    }
+
+    fn scenario(&mut self) -> Option<Scenario> {
+        let view = self.view;
+        let lasts = view.duration("for")?;
+        let warm_up = view.duration("warm_up").unwrap_or_default();
+        if lasts.is_zero() || lasts > LONGEST {
+            let mend = "write a time up to `7d`";
+            self.problem(view.value_place("for"), "no world runs for that long", mend);
+        }
+        if warm_up >= lasts {
+            let mend = "let it be shorter than `for`";
+            let message = "the warm-up is all there is";
+            self.problem(view.value_place("warm_up"), message, mend);
+        }
+        let clients = self.clients();
+        let mut services = self.services();
+        let used = self.used(&clients, &services);
+        let upstreams = self.places(&used, &mut services);
+        let network = view.duration("network").unwrap_or_default();
+        let zones = self.zones(&services, &clients);
+        let timeline = self.timeline(lasts, &services, &clients);
+        let mut scenario = Scenario {
+            lasts,
+            warm_up,
+            runs: view.count("runs").unwrap_or(1),
+            seed: value::count(view.text("seed")?, 0, u64::MAX).ok()?,
+            most_events: value::count(view.text("most_events")?, 0, u64::MAX).ok()?,
+            most_present: view.count("most_present")? as usize,
+            services,
+            upstreams,
+            clients,
+            timeline,
+            promises: Vec::new(),
+            network,
+            zones,
+        };
+        scenario.promises = self.promises(&scenario);
+        if self.problems.is_empty() {
+            self.refuse_too_much(&scenario);
+        }
+        Some(scenario)
+    }
+
+    /// Latencies between zones; zones that are named somewhere have to be there if there are some.
+    fn zones(
+        &mut self,
+        services: &[Service],
+        clients: &[super::Client],
+    ) -> Vec<(String, String, Duration)> {
+        let mut distances = Vec::new();
+        for from in self.view.names("zones") {
+            let Value::Map(entries) = &from.node.value else {
+                continue;
+            };
+            for to in entries {
+                let Value::Scalar(text) = &to.node.value else {
+                    continue;
+                };
+                let distance = value::duration(text).unwrap_or_default();
+                distances.push((from.key.clone(), to.key.clone(), distance));
+            }
+        }
+        if distances.is_empty() {
+            return distances;
+        }
+        let known = |zone: &str| {
+            let mut all = distances.iter();
+            all.any(|(one, other, _)| one == zone || other == zone)
+        };
+        let of_services = services.iter().flat_map(|service| service.zones.iter());
+        let of_clients = clients.iter().filter_map(|client| client.zone.as_ref());
+        let unknown: Vec<_> = of_services
+            .chain(of_clients)
+            .filter(|zone| !known(zone))
+            .cloned()
+            .collect();
+        if let Some(zone) = unknown.first() {
+            let message = format!("nothing is said of how far `{zone}` is");
+            let mend = format!("add `{zone}: {{ OTHER: 1ms }}`");
+            self.problem(self.view.place_of("zones"), message, mend);
+        }
+        distances
+    }
+
+    fn promises(&mut self, scenario: &Scenario) -> Vec<Promise> {
+        let read = |(text, place): (&str, At)| Some((promise(text).ok()?, place));
+        let all: Vec<_> = self
+            .view
+            .texts("promises")
+            .into_iter()
+            .filter_map(read)
+            .collect();
+        for (promise, place) in &all {
+            self.check_promise(promise, *place, scenario);
+        }
+        all.into_iter().map(|(promise, _)| promise).collect()
+    }
+
+    fn check_promise(&mut self, promise: &Promise, place: At, scenario: &Scenario) {
+        let of_service = matches!(
+            promise.measure,
+            Measure::Peak | Measure::Wasted | Measure::Late
+        );
+        let names: Vec<&str> = if of_service {
+            scenario
+                .services
+                .iter()
+                .map(|one| one.name.as_str())
+                .collect()
+        } else {
+            scenario
+                .clients
+                .iter()
+                .map(|one| one.name.as_str())
+                .collect()
+        };
+        match promise.of.as_deref() {
+            Some(name) if !names.contains(&name) => {
+                let what = if of_service { "service" } else { "client" };
+                self.unknown(what, name, place, &names);
+            }
+            None if promise.measure == Measure::Peak => {
+                let mend = format!("write `peak of NAME`, one of: {}", names.join(", "));
+                self.problem(place, "the peak of what?", mend);
+            }
+            Some(_) | None => {}
+        }
+        let needs_faults = promise.measure == Measure::Recovery
+            || matches!(
+                promise.window,
+                super::Window::Recovered(_) | super::Window::During | super::Window::Before
+            );
+        if needs_faults && scenario.over().is_none() {
+            let mend = "add something with `from` and `to` to `timeline`";
+            self.problem(place, "nothing happens that could be over", mend);
+        }
+        if let super::Window::Recovered(after) = promise.window
+            && scenario
+                .over()
+                .is_some_and(|over| over + after >= scenario.lasts)
+        {
+            let mend = "let the world run for longer after its last fault";
+            self.problem(place, "the run ends before that", mend);
+        }
+        let Limit { above, value, .. } = promise.limit;
+        if matches!(promise.measure, Measure::Attempts) && !above && value < 0.01 {
+            self.problem(
+                place,
+                "nothing is done with no attempts",
+                "write e.g. `1.1`",
+            );
+        }
+    }
+
+    /// More calls than anybody waits for.
+    fn refuse_too_much(&mut self, scenario: &Scenario) {
+        let calls = |client: &super::Client| match &client.load {
+            super::Load::Open(points) => {
+                let most = points
+                    .iter()
+                    .fold(0.0, |most: f64, point| most.max(point.1));
+                most * scenario.lasts.as_secs_f64()
+            }
+            super::Load::Steady(interval) => {
+                scenario.lasts.as_secs_f64() / interval.as_secs_f64().max(1e-9)
+            }
+            super::Load::Closed(..) => 0.0,
+        };
+        let all: f64 = scenario.clients.iter().map(calls).sum();
+        if all > scenario.most_events as f64 {
+            let message = format!("that would be {all:.1e} calls a run, more than `most_events`");
+            let mend = "run it for a shorter time, or with less load: rates and capacities may be \
+                        scaled down together";
+            self.problem(self.view.place_of("for"), message, mend);
+        }
+    }
+
+    pub(super) fn unknown(&mut self, what: &str, name: &str, place: At, names: &[&str]) {
+        let mend = match did_you_mean(name, names.iter().copied()) {
+            Some(word) => format!("did you mean `{word}`?"),
+            None if names.is_empty() => format!("there is no {what} at all"),
+            None => format!("there are: {}", names.join(", ")),
+        };
+        self.problem(place, format!("there is no {what} `{name}`"), mend);
+    }
+
+    /// The position of an upstream of the policy file.
+    pub(super) fn upstream(&mut self, name: &str, place: At) -> Option<usize> {
+        let plan = self.plan;
+        let names: Vec<_> = plan.upstreams.iter().map(|one| one.name.as_str()).collect();
+        let found = names.iter().position(|known| *known == name);
+        if found.is_none() {
+            self.unknown("upstream", name, place, &names);
+        }
+        found
+    }
+
+    /// The position of a service of the file.
+    pub(super) fn service(&mut self, name: &str, place: At) -> Option<usize> {
+        let entries = self.view.names("services");
+        let names: Vec<_> = entries.iter().map(|entry| entry.key.as_str()).collect();
+        let found = names.iter().position(|known| *known == name);
+        if found.is_none() {
+            self.unknown("service", name, place, &names);
+        }
+        found
+    }
+}
+
+/// The texts of a node: of a list, or of a single value.
+pub(super) fn texts(node: &Node) -> Vec<(&str, At)> {
+    let items = match &node.value {
+        Value::List(items) => items.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    items
+        .iter()
+        .filter_map(|item| match &item.value {
+            Value::Scalar(text) => Some((text.as_str(), item.place)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A week: longer is a mistake.
+const LONGEST: Duration = Duration::from_secs(7 * 86400);

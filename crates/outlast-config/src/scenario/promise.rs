@@ -1,0 +1,335 @@
+//! Promises: what a simulated run has to show, as a sentence.
+//!
+//! `MEASURE [of NAME] LIMIT [WINDOW] [in SHARE of runs]`, such as `goodput >= 95% within 5s of
+//! recovery`, `attempts/calls <= 1.1`, `p99 of shop < 300ms during faults`, `peak of db <= 40`,
+//! `no wasted work after deadline`.
+
+use std::time::Duration;
+
+use crate::value;
+
+/// What has to hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Promise {
+    /// As it was written.
+    pub text: String,
+    /// What is measured.
+    pub measure: Measure,
+    /// The client or service it is measured of; all clients together by default.
+    pub of: Option<String>,
+    /// What it may be.
+    pub limit: Limit,
+    /// When.
+    pub window: Window,
+    /// In how many of the runs; all by default.
+    pub runs: f64,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Measure {
+    /// The share of calls that were answered well and in time.
+    Goodput,
+    /// The share of seconds in which at least 99 % of the calls were.
+    Availability,
+    /// The share of calls that a policy ended.
+    Rejected,
+    /// Attempts a call.
+    Attempts,
+    /// What this share of the good calls' latencies does not exceed, in seconds.
+    Quantile(f64),
+    /// Seconds from the end of the last fault until all is well.
+    Recovery,
+    /// The most requests at once at a service.
+    Peak,
+    /// The share of answers that nobody waited for.
+    Wasted,
+    /// Requests that were begun after their deadline.
+    Late,
+}
+
+/// What it may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limit {
+    /// Whether it has to be above; or else below.
+    pub above: bool,
+    /// Whether it may be just that.
+    pub equal: bool,
+    /// A share, a number, or seconds.
+    pub value: f64,
+}
+
+impl Limit {
+    /// Whether a value keeps it.
+    pub fn holds(&self, value: f64) -> bool {
+        match (self.above, self.equal) {
+            (true, true) => value >= self.value,
+            (true, false) => value > self.value,
+            (false, true) => value <= self.value,
+            (false, false) => value < self.value,
+        }
+    }
+}
+
+/// When it has to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// All the time that is measured.
+    Always,
+    /// From so long after the end of the last fault on.
+    Recovered(Duration),
+    /// From the first fault's beginning to the last one's end.
+    During,
+    /// Before the first fault.
+    Before,
+    /// Between two times.
+    Between(Span),
+}
+
+/// From one time to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The beginning.
+    pub from: Duration,
+    /// The end.
+    pub to: Duration,
+}
+
+/// Reads a promise.
+pub(crate) fn promise(text: &str) -> Result<Promise, String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut rest = words.as_slice();
+    let (measure, limit) = match rest {
+        ["no", "wasted", "work", "after", "deadline", ..] => {
+            rest = &rest[5..];
+            (Measure::Late, Some(NONE))
+        }
+        ["no", "wasted", "work", ..] => {
+            rest = &rest[3..];
+            (Measure::Wasted, Some(NONE))
+        }
+        [word, ..] => {
+            let measure = measure(word)?;
+            rest = &rest[1..];
+            (measure, None)
+        }
+        [] => return Err(HOW.to_owned()),
+    };
+    let of = match rest {
+        ["of", name, ..] => {
+            rest = &rest[2..];
+            Some((*name).to_owned())
+        }
+        _ => None,
+    };
+    let limit = match (limit, rest) {
+        (Some(limit), _) => limit,
+        (None, [sign, value, ..]) => {
+            rest = &rest[2..];
+            self::limit(measure, sign, value)?
+        }
+        (None, _) => return Err(HOW.to_owned()),
+    };
+    let window = window(&mut rest)?;
+    let runs = match rest {
+        ["in", share, "of", "runs"] => value::share(share)?.as_f64(),
+        [] => 1.0,
+        _ => return Err(format!("`{}` is not understood; {HOW}", rest.join(" "))),
+    };
+    refuse_window(measure, window)?;
+    let text = words.join(" ");
+    Ok(Promise {
+        text,
+        measure,
+        of,
+        limit,
+        window,
+        runs,
+    })
+}
+
+fn measure(word: &str) -> Result<Measure, String> {
+    Ok(match word {
+        "goodput" => Measure::Goodput,
+        "availability" => Measure::Availability,
+        "rejected" => Measure::Rejected,
+        "attempts/calls" => Measure::Attempts,
+        "recovery" => Measure::Recovery,
+        "peak" => Measure::Peak,
+        "wasted" => Measure::Wasted,
+        _ => match value::quantile(word) {
+            Some(share) => Measure::Quantile(share.as_f64()),
+            None => return Err(format!("`{word}` is not measured; {HOW}")),
+        },
+    })
+}
+
+fn limit(measure: Measure, sign: &str, text: &str) -> Result<Limit, String> {
+    let (above, equal) = match sign {
+        ">=" => (true, true),
+        ">" => (true, false),
+        "<=" => (false, true),
+        "<" => (false, false),
+        _ => {
+            return Err(format!(
+                "`{sign}` is no limit: write `>=`, `>`, `<=` or `<`"
+            ));
+        }
+    };
+    let value = match measure {
+        Measure::Goodput | Measure::Availability | Measure::Rejected | Measure::Wasted => {
+            value::share(text)?.as_f64()
+        }
+        Measure::Quantile(_) | Measure::Recovery => value::duration(text)?.as_secs_f64(),
+        Measure::Attempts | Measure::Peak | Measure::Late => {
+            value::decimal(text).ok_or("write a number such as `1.1`")?
+        }
+    };
+    Ok(Limit {
+        above,
+        equal,
+        value,
+    })
+}
+
+fn window(rest: &mut &[&str]) -> Result<Window, String> {
+    let (window, taken) = match rest {
+        ["within", after, "of", "recovery", ..] => (Window::Recovered(value::duration(after)?), 4),
+        ["during", "faults", ..] => (Window::During, 2),
+        ["before", "faults", ..] => (Window::Before, 2),
+        ["from", from, "to", to, ..] => {
+            let (from, to) = (value::duration(from)?, value::duration(to)?);
+            if from >= to {
+                return Err(format!("`{from:?}` is not before `{to:?}`"));
+            }
+            (Window::Between(Span { from, to }), 4)
+        }
+        _ => (Window::Always, 0),
+    };
+    *rest = &rest[taken..];
+    Ok(window)
+}
+
+/// What is measured of a whole run has no window.
+fn refuse_window(measure: Measure, window: Window) -> Result<(), String> {
+    let whole = matches!(
+        measure,
+        Measure::Recovery | Measure::Peak | Measure::Wasted | Measure::Late | Measure::Rejected
+    );
+    if whole && window != Window::Always {
+        return Err("this is measured of whole runs; leave the time out".to_owned());
+    }
+    Ok(())
+}
+
+const NONE: Limit = Limit {
+    above: false,
+    equal: true,
+    value: 0.0,
+};
+const HOW: &str = "write `MEASURE [of NAME] LIMIT`, such as `goodput >= 95% within 5s of recovery`, \
+                   `attempts/calls <= 1.1`, `p99 < 300ms`, `recovery <= 3s`, `peak of db <= 40`, \
+                   `no wasted work`, then `during faults`, `before faults` or `from 10s to 20s`, \
+                   and `in 95% of runs`";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promises_are_sentences() {
+        let check = |text: &str, measure, above, value: f64, window, runs: f64| {
+            let found = promise(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(found.measure, measure, "{text}");
+            assert_eq!((found.limit.above, found.window), (above, window), "{text}");
+            assert!((found.limit.value - value).abs() < 1e-12, "{text}");
+            assert!((found.runs - runs).abs() < 1e-12, "{text}");
+        };
+        let second = Duration::from_secs(1);
+        let after = Window::Recovered(5 * second);
+        let text = "goodput >= 95% within 5s of recovery";
+        check(text, Measure::Goodput, true, 0.95, after, 1.0);
+        check(
+            "attempts/calls <= 1.1",
+            Measure::Attempts,
+            false,
+            1.1,
+            Window::Always,
+            1.0,
+        );
+        let text = "p99 of shop < 300ms during faults in 95% of runs";
+        check(
+            text,
+            Measure::Quantile(0.99),
+            false,
+            0.3,
+            Window::During,
+            0.95,
+        );
+        assert_eq!(promise(text).unwrap().of.as_deref(), Some("shop"));
+        check(
+            "no wasted work after deadline",
+            Measure::Late,
+            false,
+            0.0,
+            Window::Always,
+            1.0,
+        );
+        check(
+            "no wasted work of db",
+            Measure::Wasted,
+            false,
+            0.0,
+            Window::Always,
+            1.0,
+        );
+        let span = Span {
+            from: second,
+            to: 2 * second,
+        };
+        let text = "availability > 99% from 1s to 2s";
+        check(
+            text,
+            Measure::Availability,
+            true,
+            0.99,
+            Window::Between(span),
+            1.0,
+        );
+        check(
+            "recovery <= 3s",
+            Measure::Recovery,
+            false,
+            3.0,
+            Window::Always,
+            1.0,
+        );
+    }
+
+    #[test]
+    fn what_is_no_promise_says_how_to_write_one() {
+        for (text, part) in [
+            ("", "write `MEASURE"),
+            ("badput > 1%", "`badput` is not measured"),
+            ("goodput 95%", "write `MEASURE"),
+            ("goodput => 95%", "`=>` is no limit"),
+            ("goodput >= 0.95", "share in percent"),
+            ("p99 < 300", "needs a unit"),
+            ("goodput >= 95% within 5s", "`within 5s` is not understood"),
+            ("goodput >= 95% from 2s to 1s", "is not before"),
+            ("recovery < 3s during faults", "whole runs"),
+            ("goodput >= 95% in 9 of runs", "share in percent"),
+        ] {
+            let error = promise(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn limits_include_what_they_say() {
+        let limit = |text: &str| promise(text).unwrap().limit;
+        assert!(limit("goodput >= 95%").holds(0.95) && !limit("goodput > 95%").holds(0.95));
+        assert!(limit("p99 <= 1s").holds(1.0) && !limit("p99 < 1s").holds(1.0));
+        assert!(limit("no wasted work").holds(0.0) && !limit("no wasted work").holds(0.1));
+    }
+}

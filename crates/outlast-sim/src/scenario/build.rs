@@ -1,0 +1,221 @@
+//! From a scenario to a model.
+
+use std::time::Duration;
+
+use outlast_config::scenario::{self as file, Effect, Load, Scenario, Target};
+use outlast_core::upstream::Config;
+
+use crate::{
+    Change, Client, ClientId, Curve, Gone, Law, Liveness, Model, Order, Place, Refusal, Service,
+    ServiceId, UpstreamId,
+};
+
+/// What of the model is what of the scenario.
+pub(super) struct Numbers {
+    pub(super) services: Vec<ServiceId>,
+    pub(super) clients: Vec<ClientId>,
+    /// All upstreams of the model with those policies, by the plan's upstreams.
+    pub(super) upstreams: Vec<Vec<UpstreamId>>,
+}
+
+/// The world of a seed. Everything a scenario says has been checked when it was bound.
+pub(super) fn model(scenario: &Scenario, policies: &[Config], seed: u64) -> (Model, Numbers) {
+    let mut model = Model::new(seed);
+    model.warm_up(scenario.warm_up);
+    model.sample(SECOND);
+    model.most_events(scenario.most_events);
+    model.most_present(scenario.most_present);
+    let mut builder = Builder {
+        scenario,
+        policies,
+        model,
+        numbers: Numbers {
+            services: Vec::new(),
+            clients: Vec::new(),
+            upstreams: vec![Vec::new(); policies.len()],
+        },
+    };
+    for service in &scenario.services {
+        builder.service(service);
+    }
+    for (number, client) in scenario.clients.iter().enumerate() {
+        builder.client(number, client);
+    }
+    for change in &scenario.timeline {
+        builder.change(change);
+    }
+    (builder.model, builder.numbers)
+}
+
+struct Builder<'a> {
+    scenario: &'a Scenario,
+    policies: &'a [Config],
+    model: Model,
+    numbers: Numbers,
+}
+
+impl Builder<'_> {
+    fn service(&mut self, from: &file::Service) {
+        let mut service = Service::new(law(&from.work))
+            .replicas(from.replicas)
+            .failures(from.failures)
+            .order(if from.lifo { Order::Lifo } else { Order::Fifo })
+            .gone(match from.gone {
+                file::Gone::WorksOn => Gone::WorksOn,
+                file::Gone::Skips => Gone::Skips,
+                file::Gone::Stops => Gone::Stops,
+            })
+            .refusal(match from.refusal {
+                file::Refusal::Unsent => Refusal::Unsent,
+                file::Refusal::Overload => Refusal::Overload,
+                file::Refusal::ComeBack { after, spread } => Refusal::ComeBack { after, spread },
+            })
+            .ready_with(&Self::services(&from.ready_with));
+        if let Some(workers) = from.workers {
+            service = service.workers(workers);
+        }
+        if let Some(queue) = from.queue {
+            service = service.queue(queue);
+        }
+        if let Some(liveness) = &from.liveness {
+            service = service.liveness(Self::liveness(liveness));
+        }
+        for at_once in &from.calls {
+            let calls: Vec<Vec<UpstreamId>> = at_once
+                .iter()
+                .map(|upstream| {
+                    let own = |replica| self.upstream(*upstream, from.zone(replica));
+                    (0..from.replicas).map(own).collect()
+                })
+                .collect();
+            service = service.calls_at_once(&calls);
+        }
+        let number = self.model.service(service);
+        self.numbers.services.push(number);
+    }
+
+    fn services(numbers: &[usize]) -> Vec<ServiceId> {
+        // They are made in the scenario's order.
+        numbers.iter().map(|number| ServiceId(*number)).collect()
+    }
+
+    fn liveness(from: &file::Liveness) -> Liveness {
+        let liveness = Liveness::new(&Self::services(&from.needs))
+            .every(from.every)
+            .failures(from.failures)
+            .restart(from.restart);
+        match from.warms {
+            Some(warms) => liveness.warms(warms.from, warms.over),
+            None => liveness,
+        }
+    }
+
+    /// An upstream of one caller, which is in this zone.
+    fn upstream(&mut self, number: usize, zone: Option<&str>) -> UpstreamId {
+        let scenario = self.scenario;
+        let places = scenario.upstreams[number].as_ref().expect("it is used");
+        let place = |place: &file::Place| {
+            let service = ServiceId(place.service);
+            let there = &scenario.services[place.service];
+            let (made, replica) = match place.replica {
+                Some(replica) => (Place::replica(service, replica), replica),
+                None => (Place::any(service), 0),
+            };
+            made.distance(scenario.distance(zone, there.zone(replica)))
+        };
+        let places: Vec<_> = places.iter().map(place).collect();
+        let made = self
+            .model
+            .upstream_at(self.policies[number].clone(), &places);
+        let made = made.expect("a plan's policies can work");
+        self.numbers.upstreams[number].push(made);
+        made
+    }
+
+    fn client(&mut self, number: usize, from: &file::Client) {
+        let zone = from.zone.as_deref();
+        let first = self.upstream(from.upstream, zone);
+        let others: Vec<_> = (1..from.copies)
+            .map(|_| self.upstream(from.upstream, zone))
+            .collect();
+        let client = match &from.load {
+            Load::Open(points) => Client::open(first, self.load(number, points)),
+            Load::Steady(interval) => Client::steady(first, *interval),
+            Load::Closed(users, thinks) => Client::closed(first, *users, law(thinks)),
+        };
+        let mut client = client
+            .or_through(&others)
+            .tier(from.tier)
+            .repeatable(from.repeatable);
+        if let Some(deadline) = from.deadline {
+            client = client.deadline(deadline);
+        }
+        let made = self.model.client(client);
+        self.numbers.clients.push(made);
+    }
+
+    /// The load of a client, with all that happens to it.
+    fn load(&self, client: usize, points: &[(Duration, f64)]) -> Curve {
+        let first = points.first().map_or(0.0, |point| point.1);
+        let line = |curve: Curve, (at, rate): &(Duration, f64)| curve.line(*at, *rate);
+        let mut curve = points.iter().fold(Curve::level(first), line);
+        for change in &self.scenario.timeline {
+            if change.target != Target::Client(client) {
+                continue;
+            }
+            for effect in &change.effects {
+                if let Effect::Load(times) = effect {
+                    let to = change.to.unwrap_or(self.scenario.lasts);
+                    curve = curve.times(*times, change.from, to);
+                }
+            }
+        }
+        curve
+    }
+
+    fn change(&mut self, change: &file::Change) {
+        let Target::Replicas { all, .. } = &change.target else {
+            return;
+        };
+        for (service, replica) in all {
+            let id = self.numbers.services[*service];
+            let usual = self.scenario.services[*service].failures;
+            for effect in &change.effects {
+                let (begins, ends) = match effect {
+                    Effect::Away => (Change::Refuses(true), Change::Refuses(false)),
+                    Effect::Hangs => (Change::Holds(true), Change::Holds(false)),
+                    Effect::Failures(share) => (Change::Failures(*share), Change::Failures(usual)),
+                    Effect::Speed(share) => (Change::Speed(*share), Change::Speed(1.0)),
+                    Effect::Load(_) => continue,
+                };
+                self.model.change_one(change.from, id, *replica, begins);
+                if let Some(to) = change.to {
+                    self.model.change_one(to, id, *replica, ends);
+                }
+            }
+            if let (Some(to), Some(file::Warms { from, over })) = (change.to, change.warms) {
+                let warms = Change::Warms { from, over };
+                self.model.change_one(to, id, *replica, warms);
+            }
+        }
+    }
+}
+
+fn law(from: &file::Law) -> Law {
+    match from {
+        file::Law::Fixed(duration) => Law::fixed(*duration),
+        file::Law::Exponential(mean) => Law::exponential(*mean),
+        file::Law::Uniform(from, to) => Law::uniform(*from, *to),
+        file::Law::Lognormal { median, sigma } => {
+            Law::lognormal(*median, *sigma).expect("sigma was checked")
+        }
+        file::Law::TwoKinds {
+            share,
+            first,
+            second,
+        } => Law::hyperexponential(*share, *first, *second).expect("a share was checked"),
+        file::Law::Measured(counts) => Law::measured(counts).expect("a histogram was checked"),
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
