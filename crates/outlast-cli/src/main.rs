@@ -7,6 +7,11 @@ mod commands;
 mod demo;
 mod file;
 mod logs;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the commands that draw are yet to come")
+)]
+mod picture;
 mod serve;
 
 use std::process::ExitCode;
