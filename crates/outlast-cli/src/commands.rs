@@ -1,6 +1,7 @@
 //! What can be asked, and how it is explained: help, shell completions, the man page.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -54,6 +55,17 @@ pub(crate) enum Command {
     /// process, on free loopback ports. It ends with a table of promises, and fails if one is
     /// broken. Example: outlast demo --for 30s
     Demo(Demo),
+    /// Try a policy file in a modelled world, in virtual time, and see whether promises are kept
+    ///
+    /// A scenario says what upstreams lead to, who calls, what happens, and what has to hold. It runs
+    /// with several seeds; equal seeds give equal runs, whose trace hash is printed. Exit code 1 says
+    /// that a promise is broken. Examples:
+    ///
+    ///   outlast sim scenarios/storm.yaml
+    ///   outlast sim scenarios/storm.yaml --vs scenarios/storm.naive.policy.yaml --plot storm.html
+    ///   outlast sim scenarios/storm.yaml --find-limit load
+    #[command(verbatim_doc_comment)]
+    Sim(Sim),
     /// Print the JSON Schema of policy files, for editors
     ///
     /// Example: outlast schema > outlast.schema.json
@@ -61,6 +73,9 @@ pub(crate) enum Command {
         /// The reference of all keys for people instead, as Markdown
         #[arg(long)]
         markdown: bool,
+        /// Of scenario files instead
+        #[arg(long)]
+        scenario: bool,
     },
     /// Write a commented policy file to start from
     ///
@@ -133,6 +148,45 @@ pub(crate) struct Demo {
     /// A line a second instead of tables, also in a terminal
     #[arg(long)]
     pub(crate) plain: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Sim {
+    /// The scenario file
+    pub(crate) scenario: PathBuf,
+    /// The policy file, instead of the one that the scenario names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Another policy file that sees the same worlds, to compare with
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vs: Option<PathBuf>,
+    /// The first seed, instead of the scenario's
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// How many runs, with seeds that follow each other, instead of the scenario's
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) runs: Option<u32>,
+    /// Threads; the result does not depend on it. One per processor by default
+    #[arg(long)]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Draw the course over time, as `.svg` or `.html`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
+    /// How much more of the load, or how much longer faults, it bears: where half of the runs break
+    /// a promise
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with_all = ["vs", "plot"])]
+    pub(crate) find_limit: Option<FindLimit>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FindLimit {
+    /// All rates
+    Load,
+    /// How long everything in the timeline lasts
+    Trigger,
 }
 
 fn length(text: &str) -> Result<Duration, String> {

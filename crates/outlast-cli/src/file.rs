@@ -92,13 +92,15 @@ pub(crate) fn explain(file: &Path, upstream: Option<&str>) -> ExitCode {
     }
 }
 
-/// Prints the JSON Schema, or the reference.
-pub(crate) fn schema(markdown: bool) -> ExitCode {
-    if markdown {
-        print!("{}", outlast_config::reference());
-    } else {
-        print!("{}", outlast_config::schema());
-    }
+/// Prints the JSON Schema, or the reference, of policy files or scenarios.
+pub(crate) fn schema(markdown: bool, scenario: bool) -> ExitCode {
+    let text = match (markdown, scenario) {
+        (true, false) => outlast_config::reference(),
+        (true, true) => outlast_config::scenario_reference(),
+        (false, false) => outlast_config::schema(),
+        (false, true) => outlast_config::scenario_schema(),
+    };
+    print!("{text}");
     ExitCode::SUCCESS
 }
 

@@ -13,6 +13,7 @@ mod logs;
 )]
 mod picture;
 mod serve;
+mod sim;
 
 use std::process::ExitCode;
 
@@ -31,7 +32,8 @@ fn main() -> ExitCode {
         Command::Check(check) => file::check(&check),
         Command::Explain { file, upstream } => file::explain(&file, upstream.as_deref()),
         Command::Demo(demo) => demo::run(&demo),
-        Command::Schema { markdown } => file::schema(markdown),
+        Command::Sim(sim) => sim::run(&sim),
+        Command::Schema { markdown, scenario } => file::schema(markdown, scenario),
         Command::Init { file } => file::init(&file),
         Command::Completions { shell } => commands::completions(shell),
         Command::Man => commands::man(),

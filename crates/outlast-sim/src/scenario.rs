@@ -7,6 +7,7 @@
 mod batch;
 mod build;
 mod course;
+mod limit;
 mod measure;
 mod recovery;
 
@@ -18,7 +19,8 @@ use outlast_config::scenario::Scenario;
 use outlast_core::upstream::Config;
 
 pub use self::batch::{Batch, Kept, batch};
-pub use self::course::Course;
+pub use self::course::{Course, CourseSecond};
+pub use self::limit::{Head, Scaled, head_room};
 pub use self::measure::Run;
 pub use self::recovery::Recovery;
 use crate::model::RunError;
@@ -29,6 +31,7 @@ pub struct Trial {
     scenario: Scenario,
     /// By the plan's upstreams.
     policies: Vec<Config>,
+    names: Vec<String>,
 }
 
 impl Trial {
@@ -40,6 +43,11 @@ impl Trial {
             .map(|upstream| upstream.policies.clone());
         Trial {
             policies: policies.collect(),
+            names: plan
+                .upstreams
+                .iter()
+                .map(|upstream| upstream.name.clone())
+                .collect(),
             scenario,
         }
     }
@@ -47,6 +55,14 @@ impl Trial {
     /// What is simulated.
     pub fn scenario(&self) -> &Scenario {
         &self.scenario
+    }
+
+    /// The name of an upstream of the plan.
+    ///
+    /// # Panics
+    /// If there is none with this number.
+    pub fn upstream_name(&self, number: usize) -> &str {
+        &self.names[number]
     }
 
     /// The same policies in a scenario that was changed.

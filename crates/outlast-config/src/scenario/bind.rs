@@ -18,6 +18,13 @@ impl Draft {
         Some(self.folder.join(view.text("policy")?))
     }
 
+    /// What is wrong with a scenario that is run without a policy file.
+    pub fn lacks_policy(&self) -> Problems {
+        let mend = "add `policy: FILE`, or give one on the command line";
+        let problem = Problem::new(At::START, "no policy file is named", mend);
+        Problems::new(&self.file, &self.text, vec![problem])
+    }
+
     /// The world it describes, for these policies.
     ///
     /// # Errors

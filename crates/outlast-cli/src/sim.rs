@@ -1,0 +1,173 @@
+//! `outlast sim`: a policy file in a modelled world.
+
+mod chart;
+mod data;
+mod limit;
+mod rows;
+mod table;
+
+use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use outlast_config::Problems;
+use outlast_sim::scenario::{Batch, Failure, Kept, Trial, batch};
+
+use crate::commands::Sim;
+use crate::{FAILED, UNABLE, picture};
+
+/// Runs a scenario; fails if a promise is broken.
+pub(crate) fn run(sim: &Sim) -> ExitCode {
+    let trials = match trials(sim) {
+        Ok(trials) => trials,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    if let Some(what) = sim.find_limit {
+        return limit::find(sim, &trials[0].0, what);
+    }
+    let mut results = Vec::new();
+    for (trial, policy) in trials {
+        match Outcome::of(sim, trial, policy) {
+            Ok(outcome) => results.push(outcome),
+            Err(failure) => {
+                eprintln!("{failure}");
+                return ExitCode::from(UNABLE);
+            }
+        }
+    }
+    if let Some(path) = &sim.plot
+        && let Err(error) = plot(path, sim, &results)
+    {
+        eprintln!("{} could not be written: {error}", path.display());
+        return ExitCode::from(UNABLE);
+    }
+    if sim.json {
+        println!("{:#}", data::document(sim, &results));
+    } else {
+        print!("{}", table::page(sim, &results));
+    }
+    // The other policies are there to compare with; what they break is no failure.
+    let kept = results[0].kept.iter().all(|kept| kept.kept);
+    if kept {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    }
+}
+
+/// A policy file and what came of it.
+struct Outcome {
+    policy: PathBuf,
+    trial: Trial,
+    seed: u64,
+    batch: Batch,
+    kept: Vec<Kept>,
+}
+
+impl Outcome {
+    fn of(sim: &Sim, trial: Trial, policy: PathBuf) -> Result<Outcome, Failure> {
+        let (seed, runs) = seeds(sim, &trial);
+        let batch = runs_of(sim, &trial, seed, runs, &policy.display().to_string())?;
+        Ok(Outcome {
+            kept: batch.kept(&trial.scenario().promises),
+            policy,
+            seed,
+            batch,
+            trial,
+        })
+    }
+}
+
+/// The scenario with the policies to try, and those to compare with.
+fn trials(sim: &Sim) -> Result<Vec<(Trial, PathBuf)>, Problems> {
+    let draft = outlast_config::scenario::load(&sim.scenario)?;
+    let policy = match sim.policy.clone().or_else(|| draft.policy()) {
+        Some(policy) => policy,
+        None => return Err(draft.lacks_policy()),
+    };
+    let trial = |policy: PathBuf| {
+        let plan = outlast_config::load(&policy)?.into_plan();
+        let scenario = draft.bind(&plan)?;
+        Ok((Trial::new(scenario, &plan), policy))
+    };
+    [policy]
+        .into_iter()
+        .chain(sim.vs.clone())
+        .map(trial)
+        .collect()
+}
+
+/// The first seed, and how many.
+fn seeds(sim: &Sim, trial: &Trial) -> (u64, u32) {
+    let scenario = trial.scenario();
+    let seed = sim.seed.unwrap_or(scenario.seed);
+    (seed, sim.runs.unwrap_or(scenario.runs))
+}
+
+fn runs_of(sim: &Sim, trial: &Trial, seed: u64, runs: u32, what: &str) -> Result<Batch, Failure> {
+    let progress = Progress::new(what, runs);
+    let result = batch(trial, seed, runs, threads(sim), &|done| progress.show(done));
+    progress.end();
+    result
+}
+
+fn threads(sim: &Sim) -> NonZeroUsize {
+    let all = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    sim.threads.unwrap_or_else(all)
+}
+
+/// A bar on standard error, if somebody looks.
+struct Progress<'a> {
+    what: &'a str,
+    runs: u32,
+    shown: bool,
+}
+
+impl Progress<'_> {
+    fn new(what: &str, runs: u32) -> Progress<'_> {
+        let progress = Progress {
+            what,
+            runs,
+            shown: io::stderr().is_terminal(),
+        };
+        progress.show(0);
+        progress
+    }
+
+    fn show(&self, done: u32) {
+        if self.shown {
+            let filled = (WIDTH * u64::from(done) / u64::from(self.runs.max(1))) as usize;
+            let bar = format!("{:<1$}", "#".repeat(filled), WIDTH as usize);
+            // Who does not see it misses nothing.
+            let _ = write!(
+                io::stderr(),
+                "\r[{bar}] {done} of {} runs, {} ",
+                self.runs,
+                self.what
+            );
+        }
+    }
+
+    fn end(&self) {
+        if self.shown {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+fn plot(path: &Path, sim: &Sim, results: &[Outcome]) -> io::Result<()> {
+    let drawn = chart::picture(sim, results);
+    let is_page = path.extension().is_some_and(|end| end == "html");
+    let text = if is_page {
+        picture::html(&drawn, &table::html(sim, results))
+    } else {
+        picture::svg(&drawn)
+    };
+    std::fs::write(path, text)
+}
+
+const WIDTH: u64 = 30;

@@ -1,0 +1,149 @@
+//! The course of runs over time, as a picture: all policies over each other.
+
+use outlast_config::scenario::Scenario;
+use outlast_sim::scenario::Course;
+
+use super::{Outcome, Sim};
+use crate::picture::{Band, Panel, Picture, Series};
+
+pub(super) fn picture(sim: &Sim, results: &[Outcome]) -> Picture {
+    let first = &results[0];
+    let scenario = first.trial.scenario();
+    let name = sim
+        .scenario
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let runs = first.batch.runs.len();
+    let mut panels = vec![
+        panel("calls", "calls/s", results, |course| {
+            let mean = |sum: u64| sum as f64 / f64::from(course.runs);
+            course
+                .seconds
+                .iter()
+                .map(|second| mean(second.calls))
+                .collect()
+        }),
+        panel("goodput", "calls/s", results, |course| {
+            let mean = |sum: u64| sum as f64 / f64::from(course.runs);
+            course
+                .seconds
+                .iter()
+                .map(|second| mean(second.good))
+                .collect()
+        }),
+        panel("attempts", "attempts/s", results, |course| {
+            let mean = |sum: u64| sum as f64 / f64::from(course.runs);
+            course
+                .seconds
+                .iter()
+                .map(|second| mean(second.attempts))
+                .collect()
+        }),
+        panel("latency p99 of good calls", "ms", results, |course| {
+            let millis = |second: &outlast_sim::scenario::CourseSecond| {
+                let took = second.times.quantile(0.99);
+                took.map_or(f64::NAN, |took| took.as_secs_f64() * 1e3)
+            };
+            course.seconds.iter().map(millis).collect()
+        }),
+    ];
+    for (number, service) in scenario.services.iter().enumerate() {
+        let title = format!("at {}, waiting or worked on", service.name);
+        let at = move |course: &Course| means(&course.present[number], course.runs);
+        panels.push(panel(&title, "requests", results, at));
+    }
+    for number in 0..first.batch.course.open.len() {
+        let opens = |outcome: &Outcome| {
+            let open = outcome.batch.course.open.get(number);
+            open.is_some_and(|open| open.iter().any(|count| *count > 0))
+        };
+        if results.iter().any(opens) {
+            let title = format!(
+                "breakers of {} that are open or try",
+                name_of(first, number)
+            );
+            let at = move |course: &Course| {
+                course
+                    .open
+                    .get(number)
+                    .map_or(Vec::new(), |open| means(open, course.runs))
+            };
+            panels.push(panel(&title, "breakers", results, at));
+        }
+    }
+    bands(&mut panels, scenario);
+    if let Some(last) = panels.last_mut() {
+        last.x = "time (s)";
+    }
+    let files = results
+        .iter()
+        .map(|outcome| outcome.policy.display().to_string());
+    let files: Vec<_> = files.collect();
+    Picture {
+        title: format!("{name}: {}", files.join(" against ")),
+        subtitle: format!(
+            "means of {runs} runs from seed {}, second by second",
+            first.seed
+        ),
+        panels,
+    }
+}
+
+fn name_of(outcome: &Outcome, upstream: usize) -> String {
+    outcome.trial.upstream_name(upstream).to_owned()
+}
+
+fn means(sums: &[u64], runs: u32) -> Vec<f64> {
+    sums.iter()
+        .map(|sum| *sum as f64 / f64::from(runs))
+        .collect()
+}
+
+/// A line for each policy file.
+fn panel(
+    title: &str,
+    unit: &'static str,
+    results: &[Outcome],
+    values: impl Fn(&Course) -> Vec<f64>,
+) -> Panel {
+    let line = |(number, outcome): (usize, &Outcome)| {
+        let file = outcome.policy.file_name().unwrap_or_default();
+        let values = values(&outcome.batch.course);
+        Series {
+            name: file.to_string_lossy().into_owned(),
+            points: values
+                .into_iter()
+                .enumerate()
+                .map(|(at, value)| (at as f64, value))
+                .collect(),
+            colour: number,
+            dashed: number > 0,
+        }
+    };
+    Panel {
+        title: title.to_owned(),
+        unit,
+        x: "",
+        log_x: false,
+        series: results.iter().enumerate().map(line).collect(),
+        bands: Vec::new(),
+    }
+}
+
+/// What happens is named in the first panel, and shown in all.
+fn bands(panels: &mut [Panel], scenario: &Scenario) {
+    for (number, panel) in panels.iter_mut().enumerate() {
+        for change in &scenario.timeline {
+            panel.bands.push(Band {
+                from: change.from.as_secs_f64(),
+                to: change.to.unwrap_or(scenario.lasts).as_secs_f64(),
+                name: if number == 0 {
+                    change.name(scenario)
+                } else {
+                    String::new()
+                },
+            });
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `outlast sim --find-limit`: how much more the promises bear.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use outlast_sim::scenario::{Head, Scaled, Trial, head_room};
+use outlast_sim::statistics::Share;
+use serde_json::json;
+
+use super::{Sim, seeds, threads};
+use crate::commands::FindLimit;
+use crate::{FAILED, UNABLE};
+
+pub(super) fn find(sim: &Sim, trial: &Trial, what: FindLimit) -> ExitCode {
+    if what == FindLimit::Trigger && trial.scenario().over().is_none() {
+        eprintln!("nothing happens that could last longer: add something with `to` to `timeline`");
+        return ExitCode::from(FAILED);
+    }
+    let (seed, runs) = seeds(sim, trial);
+    let scaled = match what {
+        FindLimit::Load => Scaled::Load,
+        FindLimit::Trigger => Scaled::Trigger,
+    };
+    let shown = io::stderr().is_terminal();
+    let mut tell = |factor: f64, share: Share| {
+        if shown {
+            eprintln!(
+                "{factor:.3} times: kept in {} of {} runs",
+                share.yes, share.of
+            );
+        }
+    };
+    match head_room(trial, scaled, seed, runs, threads(sim), &mut tell) {
+        Ok(head) => {
+            if sim.json {
+                println!("{:#}", document(&head, what));
+            } else {
+                print!("{}", page(&head, what));
+            }
+            // Today's point is the one that has to hold.
+            if head.holds >= 1.0 {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(FAILED)
+            }
+        }
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(UNABLE)
+        }
+    }
+}
+
+fn name(what: FindLimit) -> &'static str {
+    match what {
+        FindLimit::Load => "load",
+        FindLimit::Trigger => "duration of what happens",
+    }
+}
+
+fn page(head: &Head, what: FindLimit) -> String {
+    let mut tried = head.tried.clone();
+    tried.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let line = |(factor, share): &(f64, Share)| {
+        format!(
+            "  {factor:>7.3} times  kept in {} of {} runs ({:.0} to {:.0} % of all)\n",
+            share.yes,
+            share.of,
+            share.low * 100.0,
+            share.high * 100.0
+        )
+    };
+    let lines: String = tried.iter().map(line).collect();
+    let name = name(what);
+    let verdict = match head.breaks {
+        None => format!(
+            "promises hold at {:.0} times the {name}, the most that is tried",
+            head.holds
+        ),
+        Some(breaks) if head.holds == 0.0 => {
+            format!("promises are broken at {breaks:.3} times the {name} already, and above")
+        }
+        Some(breaks) => format!(
+            "promises hold at {:.3} times the {name} and are broken at {breaks:.3}: head-room {:+.0} %",
+            head.holds,
+            (f64::midpoint(head.holds, breaks) - 1.0) * 100.0
+        ),
+    };
+    format!("{lines}\n{verdict}\n")
+}
+
+fn document(head: &Head, what: FindLimit) -> serde_json::Value {
+    let tried: Vec<_> = head
+        .tried
+        .iter()
+        .map(|(factor, share)| json!({ "factor": factor, "kept": share.yes, "runs": share.of }))
+        .collect();
+    let middle = head
+        .breaks
+        .map(|breaks| f64::midpoint(head.holds, breaks) - 1.0);
+    json!({
+        "of": name(what),
+        "holds": head.holds,
+        "breaks": head.breaks,
+        "head_room": middle,
+        "tried": tried,
+    })
+}

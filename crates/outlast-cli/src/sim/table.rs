@@ -1,0 +1,268 @@
+//! What came of a scenario, for people: as text, and as a part of a page.
+
+use std::fmt::Write;
+
+use outlast_sim::scenario::Run;
+use outlast_sim::statistics::Paired;
+
+use super::rows::{ROWS, Unit};
+use super::{Outcome, Sim};
+use crate::picture::escaped;
+
+/// A table for each policy file, and what differs.
+pub(super) fn page(sim: &Sim, results: &[Outcome]) -> String {
+    let mut page = String::new();
+    for outcome in results {
+        add(&mut page, format_args!("{}\n\n", title(sim, outcome)));
+        let rows = measures(outcome);
+        let width = rows
+            .iter()
+            .map(|row| row[0].chars().count())
+            .max()
+            .unwrap_or(0);
+        for [name, value, half, range] in rows {
+            add(
+                &mut page,
+                format_args!("  {name:<width$}  {value:>10}  {half:<12}  {range}\n"),
+            );
+        }
+        add(&mut page, format_args!("\n"));
+        for [verdict, text, share, measured] in promises(outcome) {
+            add(&mut page, format_args!("  {verdict:<6}  {text}\n"));
+            add(&mut page, format_args!("          {share}; {measured}\n"));
+        }
+        add(&mut page, format_args!("\n  {}\n\n", trace(sim, outcome)));
+    }
+    if let [one, other] = results {
+        add(
+            &mut page,
+            format_args!("{}\n\n", difference_title(one, other)),
+        );
+        for [name, difference, half, saved] in differences(one, other) {
+            let line = format!("  {name:<28}  {difference:>11}  {half:<12}  {saved}");
+            add(&mut page, format_args!("{}\n", line.trim_end()));
+        }
+        page.push('\n');
+    }
+    page
+}
+
+/// The same as HTML.
+pub(super) fn html(sim: &Sim, results: &[Outcome]) -> String {
+    let mut page = String::new();
+    for outcome in results {
+        add(
+            &mut page,
+            format_args!("<h2>{}</h2>\n", escaped(&title(sim, outcome))),
+        );
+        let head = ["measure", "mean", "95 % interval", "runs"].map(str::to_owned);
+        table(&mut page, head, measures(outcome));
+        let head = ["promise", "", "kept in", "measured"].map(str::to_owned);
+        table(&mut page, head, promises(outcome));
+        add(
+            &mut page,
+            format_args!("<p>{}</p>\n", escaped(&trace(sim, outcome))),
+        );
+    }
+    if let [one, other] = results {
+        add(
+            &mut page,
+            format_args!("<h2>{}</h2>\n", escaped(&difference_title(one, other))),
+        );
+        let head = [
+            "measure",
+            "difference",
+            "95 % interval",
+            "common random numbers",
+        ];
+        table(&mut page, head.map(str::to_owned), differences(one, other));
+    }
+    page
+}
+
+fn table(page: &mut String, head: [String; 4], rows: Vec<[String; 4]>) {
+    page.push_str("<table>\n");
+    for (cell, row) in std::iter::once(("th", head)).chain(rows.into_iter().map(|row| ("td", row)))
+    {
+        page.push_str("<tr>");
+        for text in row {
+            add(page, format_args!("<{cell}>{}</{cell}>", escaped(&text)));
+        }
+        page.push_str("</tr>\n");
+    }
+    page.push_str("</table>\n");
+}
+
+fn add(page: &mut String, text: std::fmt::Arguments<'_>) {
+    page.write_fmt(text).expect("a string takes everything");
+}
+
+fn title(sim: &Sim, outcome: &Outcome) -> String {
+    let (scenario, runs) = (outcome.trial.scenario(), outcome.batch.runs.len());
+    let seeds = match runs {
+        1 => format!("seed {}", outcome.seed),
+        many => format!("{many} runs from seed {}", outcome.seed),
+    };
+    format!(
+        "{} with {}: {seeds}, {:?} each",
+        sim.scenario.display(),
+        outcome.policy.display(),
+        scenario.lasts
+    )
+}
+
+/// Name, mean, half of the interval, range.
+fn measures(outcome: &Outcome) -> Vec<[String; 4]> {
+    let batch = &outcome.batch;
+    let mut rows = Vec::new();
+    for row in &ROWS {
+        let cells = batch.mean(row.of).map(|mean| {
+            let half = row.unit.show_half(mean.half_width);
+            [row.unit.show(mean.mean), half, row.unit.show_range(&mean)]
+        });
+        let [value, half, range] = cells.unwrap_or_else(|| ["-".into(), "".into(), "".into()]);
+        rows.push([row.name.to_owned(), value, half, range]);
+    }
+    for (number, service) in outcome.trial.scenario().services.iter().enumerate() {
+        let peak = |run: &Run| run.peaks[number] as f64;
+        if let Some(mean) = batch.mean(peak) {
+            let unit = Unit::Count;
+            let (half, range) = (unit.show_half(mean.half_width), unit.show_range(&mean));
+            rows.push([
+                format!("most at {}", service.name),
+                unit.show(mean.mean),
+                half,
+                range,
+            ]);
+        }
+    }
+    rows.extend(recovery(outcome));
+    rows
+}
+
+/// Never a mean over runs of which some do not recover.
+fn recovery(outcome: &Outcome) -> Vec<[String; 4]> {
+    let Some(share) = outcome.batch.recovered() else {
+        return Vec::new();
+    };
+    let mut rows = vec![[
+        "recovered".to_owned(),
+        format!("{} of {}", share.yes, share.of),
+        String::new(),
+        format!(
+            "{:.0} to {:.0} % of all",
+            share.low * 100.0,
+            share.high * 100.0
+        ),
+    ]];
+    let recovered =
+        |of: fn(&Run) -> Option<f64>| outcome.batch.mean(move |run| of(run).unwrap_or(f64::NAN));
+    let well = recovered(|run| {
+        let recovery = run.recovery.filter(|recovery| recovery.recovered)?;
+        Some(recovery.well.as_secs_f64())
+    });
+    let quiet = recovered(|run| {
+        let recovery = run.recovery.filter(|recovery| recovery.recovered)?;
+        Some(recovery.quiet.as_secs_f64())
+    });
+    for (name, mean) in [
+        ("until calls do well", well),
+        ("until old calls have ended", quiet),
+    ] {
+        if let Some(mean) = mean {
+            let unit = Unit::Seconds;
+            let median = format!("{} median", unit.show(mean.median));
+            rows.push([
+                name.to_owned(),
+                median,
+                String::new(),
+                unit.show_range(&mean),
+            ]);
+        }
+    }
+    rows
+}
+
+/// Verdict, promise, in how many runs, what was measured.
+fn promises(outcome: &Outcome) -> Vec<[String; 4]> {
+    let promises = &outcome.trial.scenario().promises;
+    let row = |(promise, kept): (&outlast_config::scenario::Promise, &super::Kept)| {
+        let verdict = if kept.kept { "kept" } else { "BROKEN" };
+        let unit = Unit::of(promise.measure);
+        let share = &kept.share;
+        let runs = format!(
+            "{} of {} runs ({:.0} to {:.0} % of all)",
+            share.yes,
+            share.of,
+            share.low * 100.0,
+            share.high * 100.0
+        );
+        let measured = match &kept.measured {
+            Some(mean) => format!("{} ({})", unit.show(mean.mean), unit.show_range(mean)),
+            None => "nothing to measure, or it never came".to_owned(),
+        };
+        [verdict.to_owned(), promise.text.clone(), runs, measured]
+    };
+    promises.iter().zip(&outcome.kept).map(row).collect()
+}
+
+fn trace(sim: &Sim, outcome: &Outcome) -> String {
+    let events: u64 = outcome.batch.runs.iter().map(|run| run.events).sum();
+    let hash = outcome.batch.hash();
+    let replay = match &outcome.batch.runs[..] {
+        [_] => String::new(),
+        runs => {
+            // The run that people want to look at: a broken promise, or the first one.
+            let promises = &outcome.trial.scenario().promises;
+            let breaks = |run: &&Run| {
+                let mut numbered = promises.iter().enumerate();
+                numbered.any(|(number, promise)| !run.keeps(number, promise))
+            };
+            let run = runs.iter().find(breaks).unwrap_or(&runs[0]);
+            let scenario = sim.scenario.display();
+            format!(
+                "; one of them: outlast sim {scenario} --seed {} --runs 1",
+                run.seed
+            )
+        }
+    };
+    format!("trace {hash:016x}, {events} events{replay}")
+}
+
+fn difference_title(one: &Outcome, other: &Outcome) -> String {
+    format!(
+        "{} less {}, in the same worlds",
+        other.policy.display(),
+        one.policy.display()
+    )
+}
+
+/// Name, difference, half of the interval, how much of the noise common random numbers took away.
+fn differences(one: &Outcome, other: &Outcome) -> Vec<[String; 4]> {
+    let row = |row: &super::rows::Row| {
+        let pairs = one.batch.runs.iter().zip(&other.batch.runs);
+        let pairs = pairs.map(|(one, other)| ((row.of)(one), (row.of)(other)));
+        let (one, other): (Vec<f64>, Vec<f64>) = pairs
+            .filter(|(one, other)| one.is_finite() && other.is_finite())
+            .unzip();
+        let paired = Paired::of(&one, &other)?;
+        let mean = paired.difference;
+        let sign = if mean.mean > 0.0 { "+" } else { "" };
+        let saved = if paired.variance_saved > 0.005 {
+            format!(
+                "{:.0} % of the variance saved",
+                paired.variance_saved * 100.0
+            )
+        } else {
+            String::new()
+        };
+        let value = format!("{sign}{}", row.unit.show(mean.mean));
+        Some([
+            row.name.to_owned(),
+            value,
+            row.unit.show_half(mean.half_width),
+            saved,
+        ])
+    };
+    ROWS.iter().filter_map(row).collect()
+}
