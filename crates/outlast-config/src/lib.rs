@@ -96,6 +96,15 @@ pub fn duration(text: &str) -> Result<std::time::Duration, String> {
     value::duration(text)
 }
 
+/// Reads a share as files write it: `10%`, `99.95%`. It lies between 0 and 1 and is not rounded to
+/// millionths, as those of policies are.
+///
+/// # Errors
+/// A sentence that says how to write one.
+pub fn share(text: &str) -> Result<f64, String> {
+    value::fraction(text)
+}
+
 /// Reads and checks a file. Paths in it are relative to its folder.
 ///
 /// # Errors

@@ -57,10 +57,18 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 
 /// `10%`, `0.5%`.
 pub(crate) fn share(text: &str) -> Result<Ratio, String> {
+    Ok(Ratio::new(fraction(text)?).expect("a fraction lies between 0 and 1"))
+}
+
+/// As [`share`], without rounding to millionths.
+pub(crate) fn fraction(text: &str) -> Result<f64, String> {
     let mend = || "write a share in percent, such as `10%`".to_owned();
     let number = text.strip_suffix('%').ok_or_else(mend)?;
     let percent = decimal(number.trim_end()).ok_or_else(mend)?;
-    Ratio::new(percent / 100.0).map_err(|_| "a share lies between `0%` and `100%`".to_owned())
+    if percent > 100.0 {
+        return Err("a share lies between `0%` and `100%`".to_owned());
+    }
+    Ok(percent / 100.0)
 }
 
 /// `300%`, also above all; up to a hundred times.
@@ -188,6 +196,7 @@ mod tests {
         assert_eq!(size("1.5MB"), Ok(1_500_000));
         assert!(size("64").is_err() && size("64k").is_err() && size("9999999GB").is_err());
         assert_eq!(share("12.5%"), Ok(Ratio::new(0.125).unwrap()));
+        assert_eq!(fraction("99.9999999%"), Ok(0.999_999_999));
         assert!(share("101%").is_err() && share("0.1").is_err() && share("%").is_err());
         assert_eq!(quantile("p99.9"), Some(Ratio::new(0.999).unwrap()));
         assert_eq!(percent("300%"), Ok(3.0));

@@ -17,7 +17,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Nothing here reads a clock, sleeps, spawns or draws randomness: equal seeds give equal runs, to
+//! No run reads a clock, sleeps, spawns or draws randomness: equal seeds give equal runs, to
 //! the last bit of the trace's hash, on every platform.
 
 mod agenda;
@@ -30,6 +30,7 @@ mod plain;
 pub mod scenario;
 mod service;
 mod slab;
+pub mod slo;
 pub mod statistics;
 mod times;
 mod world;

@@ -16,6 +16,7 @@ mod overload;
 mod queues;
 mod retries;
 mod rows;
+mod slo;
 mod storm;
 mod tails;
 mod worlds;
