@@ -10,6 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::UNABLE;
+use crate::slo::Slo;
 
 /// Keeps services answering while the things they depend on fail.
 #[derive(Debug, Parser)]
@@ -85,6 +86,10 @@ pub(crate) enum Command {
         #[arg(default_value = "outlast.yaml")]
         file: PathBuf,
     },
+    /// The mathematics of availability: redundancy, error budgets, alerts, canaries
+    ///
+    /// Numbers, and with `--plot` a picture. Example: outlast slo parallel 99.9% 99.9% --beta 10%
+    Slo(Slo),
     /// Print completions for a shell
     ///
     /// Example: outlast completions bash > /etc/bash_completion.d/outlast

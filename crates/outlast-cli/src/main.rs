@@ -7,13 +7,10 @@ mod commands;
 mod demo;
 mod file;
 mod logs;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the commands that draw are yet to come")
-)]
 mod picture;
 mod serve;
 mod sim;
+mod slo;
 
 use std::process::ExitCode;
 
@@ -23,6 +20,8 @@ use crate::commands::{Cli, Command};
 
 /// What was asked does not hold: a file has errors, a promise was broken.
 const FAILED: u8 = 1;
+/// The command line is wrong, in a way that only a look at all of it shows.
+const WRONG: u8 = 2;
 /// It could not start.
 const UNABLE: u8 = 3;
 
@@ -35,6 +34,7 @@ fn main() -> ExitCode {
         Command::Sim(sim) => sim::run(&sim),
         Command::Schema { markdown, scenario } => file::schema(markdown, scenario),
         Command::Init { file } => file::init(&file),
+        Command::Slo(slo) => slo::run(&slo),
         Command::Completions { shell } => commands::completions(shell),
         Command::Man => commands::man(),
     }

@@ -43,7 +43,8 @@ pub use crate::plain::{Allowance, Deposit, Plain, Wait};
 pub use crate::service::{Change, Gone, Liveness, Order, Refusal, Service, ServiceReport};
 pub use crate::times::Times;
 
-/// Runs the code of the guide.
+/// Runs the code of the guides.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/simulation.md")]
+#[doc = include_str!("../../../docs/slo.md")]
 struct Guide;

@@ -25,11 +25,20 @@ impl Axis {
         let bands = panels.iter().flat_map(|panel| &panel.bands);
         let ends = bands.flat_map(|Band { from, to, .. }| [*from, *to]);
         let places = points.map(|point| point.0).chain(ends);
-        let range = range(places.filter_map(|x| place(log, x)));
+        let places: Vec<_> = places.filter_map(|x| place(log, x)).collect();
+        let range = range(places.iter().copied());
+        // Of what comes in whole numbers, there are no halves.
+        let is_whole = places.iter().all(|x| x.fract() == 0.0);
+        let wide = range.end - range.start;
+        let most = if is_whole && (1.0..10.0).contains(&wide) {
+            wide as usize
+        } else {
+            10
+        };
         let (ticks, step) = if log {
             powers(&range)
         } else {
-            even(&range, 10)
+            even(&range, most)
         };
         Axis {
             log,

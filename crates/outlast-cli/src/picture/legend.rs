@@ -53,14 +53,14 @@ impl<'a> Legend<'a> {
             let top = top + row * LINE;
             let middle = top + 7 * PX;
             let sample = [(x, middle), (x + SAMPLE, middle)];
-            match dash(series) {
-                None => area.draw(&PathElement::new(sample, style(series)))?,
-                Some((size, spacing)) => area.draw(&DashedPathElement::new(
-                    sample,
-                    size,
-                    spacing,
-                    style(series),
-                ))?,
+            if let [_] = series.points[..] {
+                let centre = (x + SAMPLE / 2, middle);
+                area.draw(&Circle::new(centre, DOT, style(series).filled()))?;
+            } else if let Some((size, spacing)) = dash(series) {
+                let style = style(series);
+                area.draw(&DashedPathElement::new(sample, size, spacing, style))?;
+            } else {
+                area.draw(&PathElement::new(sample, style(series)))?;
             }
             let text = ("sans-serif", TEXT_SIZE).into_font();
             let place = (x + SAMPLE + 8 * PX, top);
@@ -83,5 +83,7 @@ pub(crate) fn dash(series: &Series) -> Option<(i32, i32)> {
     series.dashed.then_some((size * PX, spacing * PX))
 }
 
+/// The radius of a point that stands alone.
+pub(crate) const DOT: i32 = 4 * PX;
 const SAMPLE: i32 = 34 * PX;
 const BETWEEN: i32 = 18 * PX;

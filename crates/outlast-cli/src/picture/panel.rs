@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::picture::axis::{self, Axis};
-use crate::picture::legend::{dash, style};
+use crate::picture::legend::{DOT, dash, style};
 use crate::picture::{
     Area, Drawn, GREY, HEADING, HEADING_SIZE, LEFT, LINE, MARGIN, PLOT, PX, Panel, Placed, Series,
     TEXT_SIZE, WIDTH, clean, width_of,
@@ -152,7 +152,7 @@ fn parts(series: &Series, axis: &Axis) -> Vec<Vec<(f64, f64)>> {
 fn line(chart: &mut Chart<'_, '_>, series: &Series, part: &[(f64, f64)]) -> Drawn {
     let style = style(series);
     if let [point] = part {
-        chart.draw_series([Circle::new(*point, 3 * PX, style.filled())])?;
+        chart.draw_series([Circle::new(*point, DOT, style.filled())])?;
     } else if let Some((size, spacing)) = dash(series) {
         let points = part.to_vec();
         chart.draw_series([DashedPathElement::new(points, size, spacing, style)])?;

@@ -11,6 +11,7 @@ mod files;
 mod overload;
 mod providers;
 mod serve;
+mod slo;
 
 use std::path::Path;
 use std::process::{Command, Output};
