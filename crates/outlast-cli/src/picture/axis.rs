@@ -97,9 +97,13 @@ pub(crate) fn even(range: &Range<f64>, most: usize) -> (Vec<f64>, f64) {
     (ticks.collect(), step)
 }
 
-/// Powers of ten; over less than three of them, 2 and 5 times each, too.
+/// Powers of ten; over less than three of them, 2 and 5 times each, too, and over less than one all
+/// their multiples.
 fn powers(range: &Range<f64>) -> (Vec<f64>, f64) {
-    let factors: &[f64] = if range.end - range.start < 3.0 {
+    let wide = range.end - range.start;
+    let factors: &[f64] = if wide < 0.7 {
+        &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]
+    } else if wide < 3.0 {
         &[1.0, 2.0, 5.0]
     } else {
         &[1.0]
@@ -165,6 +169,7 @@ mod tests {
         };
         check(-2.0..4.0, &["0.01", "0.1", "1", "10", "100", "1000", "10k"]);
         check(0.0..1.0, &["1", "2", "5", "10"]);
+        check(-0.4..0.1, &["0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1"]);
     }
 
     #[test]

@@ -117,7 +117,8 @@ fn as_json(alert: &Alert, errors: &[Share]) -> Value {
 fn panel(alerts: &[Alert], budget: &Budget) -> Panel {
     let pages = alerts.iter().filter(|alert| alert.urgency == Urgency::Page);
     let lines = pages.enumerate().map(|(at, alert)| {
-        let name = format!("{}x over {}", three(alert.burn), span(alert.long));
+        let never = if alert.errors > 1.0 { ", never" } else { "" };
+        let name = format!("{}x over {}{never}", three(alert.burn), span(alert.long));
         curve(name, alert, at)
     });
     Panel {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{outlast, text};
 
 /// The questions whose answers are on record.
-const ASKED: [(&str, &str); 11] = [
+const ASKED: [(&str, &str); 12] = [
     ("series", "series 99.9% 99.9% 99.9% 99.9% 99.9%"),
     ("parallel", "parallel 99.9% 99.9% --beta 10%"),
     ("k-of-n", "k-of-n 2 3 99.9% --beta 5%"),
@@ -23,6 +23,7 @@ const ASKED: [(&str, &str); 11] = [
         "budget 99.9% --requests 12_000_000 --failed 15_000 --elapsed 12d",
     ),
     ("burn", "burn 99.9%"),
+    ("burn-never", "burn 90%"),
     ("burn-week", "burn 95% --window 7d"),
     ("canary", "canary --good 0.1% --bad 1% --rps 10"),
     ("phi", "phi --mean 1s --sd 200ms --phi 8"),
