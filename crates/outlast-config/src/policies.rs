@@ -211,13 +211,15 @@ fn backoff(view: View<'_>, key: &str) -> Backoff {
         Some("fibonacci") => Backoff::fibonacci(base),
         Some("constant") => Backoff::constant(base),
         Some("decorrelated") => Backoff::decorrelated(base),
+        Some("quadratic") => Backoff::quadratic(base),
+        None if !is_cooldown && part.text("factor").is_none() => Backoff::quadratic(base),
         _ => Backoff::exponential(base),
     };
     // A cooldown that full jitter shortens to nothing would be none.
     if is_cooldown
         && matches!(
             part.text("kind"),
-            Some("exponential" | "linear" | "fibonacci")
+            None | Some("quadratic" | "exponential" | "linear" | "fibonacci")
         )
     {
         backoff = backoff.jitter(Jitter::Proportional(Ratio::percent(20)));

@@ -4,7 +4,8 @@
 //! duration. It is a pure function: the retry policy uses it between attempts and the breaker
 //! for growing cooldowns. The cap is applied *after* jitter, so no wait is ever longer than `max`.
 //!
-//! Formulas: exponential `base * factor^n`, linear `base * (n+1)`, fibonacci `base * fib(n+1)`
+//! Formulas: exponential `base * factor^n`, linear `base * (n+1)`, quadratic
+//! `base * (n+1)(3n+2)/2`, fibonacci `base * fib(n+1)`
 //! with `n` from 0; decorrelated `U(base, 3 * previous)` and the jitters after Brooker,
 //! "Exponential Backoff And Jitter" (AWS 2015).
 
@@ -27,6 +28,7 @@ pub struct Backoff {
 enum Growth {
     Constant,
     Linear,
+    Quadratic,
     Exponential(f64),
     Fibonacci,
     Decorrelated,
@@ -54,6 +56,14 @@ impl Backoff {
     /// `base`, `2 * base`, `3 * base`, ...; full jitter, no cap.
     pub const fn linear(base: Duration) -> Backoff {
         Backoff::of(base, Growth::Linear, Jitter::Full)
+    }
+
+    /// `base`, `5 * base`, `12 * base`, `22 * base`, ... (the pentagonal numbers); full jitter, no cap.
+    /// Where fifty and more callers get into each other's way it needs no more attempts than an
+    /// exponential backoff and no more time than a decorrelated one: it spreads them sooner, and does
+    /// not make the last ones wait for long.
+    pub const fn quadratic(base: Duration) -> Backoff {
+        Backoff::of(base, Growth::Quadratic, Jitter::Full)
     }
 
     /// `base`, `2 * base`, `4 * base`, ...; full jitter, no cap.
@@ -116,6 +126,10 @@ impl Backoff {
         let grown = match self.growth {
             Growth::Constant => base,
             Growth::Linear => base * (f64::from(waits) + 1.0),
+            Growth::Quadratic => {
+                let number = f64::from(waits) + 1.0;
+                base * number * (3.0 * number - 1.0) / 2.0
+            }
             Growth::Exponential(factor) => base * factor.powi(clamp_exponent(waits)),
             Growth::Fibonacci => base * fibonacci(waits),
             Growth::Decorrelated => {
@@ -139,7 +153,9 @@ impl Backoff {
         let (factor, decorrelated) = match self.growth {
             Growth::Exponential(factor) => (factor, false),
             Growth::Decorrelated => (1.0, true),
-            Growth::Constant | Growth::Linear | Growth::Fibonacci => (1.0, false),
+            Growth::Constant | Growth::Linear | Growth::Quadratic | Growth::Fibonacci => {
+                (1.0, false)
+            }
         };
         let plausible = factor.is_finite() && factor >= 1.0;
         ensure(
@@ -199,6 +215,11 @@ mod tests {
             Backoff::linear(base).jitter(Jitter::None),
             0.0,
             [100, 200, 300, 400, 500],
+        );
+        check(
+            Backoff::quadratic(base).jitter(Jitter::None),
+            0.0,
+            [100, 500, 1200, 2200, 3500],
         );
         check(
             Backoff::exponential(base).jitter(Jitter::None),

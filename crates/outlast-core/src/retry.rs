@@ -27,11 +27,11 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// Three attempts; exponential from 50 ms with full jitter, capped at 5 s.
+    /// Three attempts; quadratic from 50 ms with full jitter, capped at 5 s.
     fn default() -> Config {
         Config {
             attempts: 3,
-            backoff: Backoff::exponential(Duration::from_millis(50)).max(Duration::from_secs(5)),
+            backoff: Backoff::quadratic(Duration::from_millis(50)).max(Duration::from_secs(5)),
             longest_hint: None,
             enforce: true,
         }
@@ -48,7 +48,7 @@ impl Config {
     }
 
     /// The waits between attempts.
-    /// Default: exponential from 50 ms with full jitter, capped at 5 s.
+    /// Default: quadratic from 50 ms with full jitter, capped at 5 s.
     pub fn backoff(mut self, backoff: impl Into<Backoff>) -> Config {
         self.backoff = backoff.into();
         self

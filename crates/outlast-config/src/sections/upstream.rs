@@ -273,7 +273,7 @@ static RETRY: Section = Section {
         key(
             "backoff",
             Kind::AnyOf(&[Kind::Duration, Kind::Part(&BACKOFF)]),
-            Means("exponential from 50ms with full jitter, at most 5s"),
+            Means("quadratic from 50ms with full jitter, at most 5s"),
             "the waits between attempts; a duration alone is a constant wait",
         ),
         key(
@@ -298,13 +298,14 @@ pub(crate) static BACKOFF: Section = Section {
         key(
             "kind",
             Kind::Choice(&[
+                "quadratic",
                 "exponential",
                 "linear",
                 "fibonacci",
                 "constant",
                 "decorrelated",
             ]),
-            Is("exponential"),
+            Means("quadratic; exponential for a cooldown, and with `factor`"),
             "how the waits grow",
         ),
         key("base", Kind::Duration, Is("50ms"), "the first wait"),

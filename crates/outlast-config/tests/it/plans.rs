@@ -199,7 +199,7 @@ fn a_default_that_is_written_changes_nothing() {
     for (left_out, written) in [
         (
             ", retry: {}",
-            ", retry: { attempts: 3, backoff: { kind: exponential, base: 50ms, max: 5s, factor: 2, jitter: full }, enforce: true }",
+            ", retry: { attempts: 3, backoff: { kind: quadratic, base: 50ms, max: 5s, jitter: full }, enforce: true }",
         ),
         (
             "",

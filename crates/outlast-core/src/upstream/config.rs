@@ -1,6 +1,10 @@
 //! The settings of an upstream: one optional block per policy.
 
+use std::time::Duration;
+
+use crate::backoff::{Backoff, Jitter};
 use crate::config::{ConfigError, ensure};
+use crate::ratio::Ratio;
 use crate::{
     balance, breaker, budget, bulkhead, deadline, failover, fallback, fault, hedge, rate, retry,
     shed,
@@ -50,10 +54,14 @@ impl Config {
         }
     }
 
-    /// What most dependencies want: the default breaker and retry policy, with their budget.
+    /// What most dependencies want: the default breaker and retry policy, with their budget. The
+    /// breaker tries again after about two seconds: a trial costs one call, and an outage that is over
+    /// is not made longer than that by those who do not know it.
     pub fn standard(name: impl Into<String>) -> Config {
+        let spread = Jitter::Proportional(Ratio::percent(25));
+        let cooldown = Backoff::constant(Duration::from_secs(2)).jitter(spread);
         Config::new(name)
-            .breaker(breaker::Config::default())
+            .breaker(breaker::Config::default().cooldown(cooldown))
             .retry(retry::Config::default())
     }
 

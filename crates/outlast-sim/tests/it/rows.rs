@@ -22,6 +22,12 @@ impl Row {
         value.as_f64().unwrap_or_else(|| panic!("{name}: {value}"))
     }
 
+    /// The same row with another parameter.
+    pub fn with(mut self, name: &str, value: u32) -> Row {
+        self.0["params"][name] = value.into();
+        self
+    }
+
     /// What the scenario says at its end.
     pub fn failure_rate(&self) -> f64 {
         let scenario = self.0["scenario"].as_str().unwrap();
