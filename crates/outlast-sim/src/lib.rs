@@ -20,6 +20,7 @@
 //! No run reads a clock, sleeps, spawns or draws randomness: equal seeds give equal runs, to
 //! the last bit of the trace's hash, on every platform.
 
+pub mod advise;
 mod agenda;
 mod client;
 mod curve;

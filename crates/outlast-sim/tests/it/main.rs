@@ -7,6 +7,7 @@
     reason = "a test binary has no public items"
 )]
 
+mod advise;
 mod chains;
 mod contention;
 mod determinism;
