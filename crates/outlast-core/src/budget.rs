@@ -162,6 +162,10 @@ impl Config {
         self.enforce
     }
 
+    pub(crate) fn share(&self) -> Ratio {
+        self.ratio
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         check_length(self.window)
             .map_err(|_| ConfigError::new("budget.window", "must lie between 10 ms and 24 h"))?;

@@ -306,6 +306,14 @@ impl Config {
         self.enforce
     }
 
+    pub(crate) fn seats(&self) -> u32 {
+        self.concurrency
+    }
+
+    pub(crate) fn places(&self) -> u32 {
+        self.queue
+    }
+
     /// Callers that have a seat or wait for one, at most.
     pub(crate) fn most(&self) -> u32 {
         self.concurrency.saturating_add(self.queue)

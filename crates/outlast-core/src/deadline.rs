@@ -85,7 +85,7 @@ impl Config {
     /// The end of an attempt that starts at `now`.
     #[inline]
     pub(crate) fn of_attempt(&self, deadline: Time, now: Time) -> Cut {
-        let configured = now + self.attempt.unwrap_or(DEFAULT_ATTEMPT);
+        let configured = now + self.configured_attempt();
         if deadline == Time::MAX {
             return Cut {
                 at: configured,
@@ -100,9 +100,17 @@ impl Config {
         }
     }
 
+    pub(crate) fn configured_attempt(&self) -> Duration {
+        self.attempt.unwrap_or(DEFAULT_ATTEMPT)
+    }
+
+    pub(crate) fn configured_call(&self) -> Option<Duration> {
+        self.call
+    }
+
     /// The longest that the upstream gives an attempt.
     pub(crate) fn longest_attempt(&self) -> Duration {
-        let attempt = self.attempt.unwrap_or(DEFAULT_ATTEMPT);
+        let attempt = self.configured_attempt();
         self.call.map_or(attempt, |call| call.min(attempt))
     }
 

@@ -14,6 +14,7 @@ mod endpoint;
 mod health;
 mod members;
 mod membership;
+mod settings;
 mod stats;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 pub use config::Config;
 pub use membership::Membership;
+pub use settings::Settings;
 pub use stats::{EndpointStats, Stats};
 
 pub(crate) use self::endpoint::Endpoint;

@@ -29,7 +29,7 @@ use tokio::runtime::Runtime;
 
 use crate::status::{Status, bulkheads};
 use crate::worker::Phase;
-use crate::{StartError, State, prometheus};
+use crate::{StartError, State, arrivals, prometheus};
 
 /// The runtime of the admin listener, and of what is probed in the background.
 pub(crate) fn runtime() -> Result<Runtime, StartError> {
@@ -60,6 +60,7 @@ pub(crate) fn start(
     let _ = state.admin_token.set(token.map(Into::into));
     let routes = routes(Arc::clone(state));
     let mut phases = state.phases.subscribe();
+    let watch = arrivals::watch(Arc::clone(state));
     let serve = async move {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let ends = async move {
@@ -68,6 +69,7 @@ pub(crate) fn start(
         tokio::select! {
             served = axum::serve(listener, routes).into_future() => served,
             () = ends => Ok(()),
+            () = watch => Ok(()),
         }
     };
     std::thread::Builder::new()

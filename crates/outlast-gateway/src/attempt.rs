@@ -27,7 +27,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use outlast::outcome::Outcome;
 use outlast::time::Time;
-use outlast::{Attempt, headers};
+use outlast::{Attempt, Clock, headers};
 use outlast_config::plan::Meaning;
 
 use crate::answer::grpc_code;
@@ -36,6 +36,7 @@ use crate::dialect::meaning_of;
 use crate::hold::Hold;
 use crate::journal::Refused;
 use crate::members::Endpoint;
+use crate::metrics::EndpointShard;
 use crate::peers::Peer;
 use crate::pool::{Connection, Stream2};
 use crate::refusal::{Dialect, GRPC_PUSHBACK};
@@ -208,6 +209,50 @@ async fn make_at(
     let peer = upstream.peers.peer(attempt.endpoint_index());
     let peer = peer.ok_or(Failure::Gone)?;
     let shard = peer.endpoint.metrics.shard(worker);
+    let running = Running::new(shard);
+    let made = send(&upstream.upstream, shard, template, attempt, &peer).await;
+    running.has_ended();
+    made
+}
+
+/// An attempt until its answer begins, or it fails. Who drops it before has cut it off: its timeout,
+/// a quicker one, a client that left.
+struct Running<'a> {
+    shard: &'a EndpointShard,
+    began: Time,
+    ended: bool,
+}
+
+impl Running<'_> {
+    fn new(shard: &EndpointShard) -> Running<'_> {
+        Running {
+            shard,
+            began: Clock::Precise.now(),
+            ended: false,
+        }
+    }
+
+    fn has_ended(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let ran = Clock::Precise.now().since(self.began);
+            self.shard.cut.record(ran);
+        }
+    }
+}
+
+async fn send(
+    upstream: &Upstream,
+    shard: &EndpointShard,
+    template: &Template,
+    attempt: &Attempt,
+    peer: &Rc<Peer>,
+) -> Result<Head, Failure> {
     // What became of a request that was sent and got no answer.
     let mut broken = None;
     for stale in 0.. {
@@ -225,13 +270,9 @@ async fn make_at(
         if !reused {
             shard.connected.fetch_add(1, Ordering::Relaxed);
         }
-        let request = template.request(
-            &upstream.upstream,
-            &peer.endpoint,
-            attempt,
-            connection.version(),
-        );
-        let lost = match connection.send(request, &peer, &template.body).await {
+        let version = connection.version();
+        let request = template.request(upstream, &peer.endpoint, attempt, version);
+        let lost = match connection.send(request, peer, &template.body).await {
             Ok(head) if head.is_ambiguous() => return Err(Failure::Ambiguous),
             Ok(head) => return head.begin().await.map_err(Failure::Broken),
             Err(lost) => lost,

@@ -27,9 +27,14 @@ impl Histogram {
     /// Counts one.
     #[inline]
     pub(crate) fn record(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.buckets[bucket(micros)].fetch_add(1, Ordering::Relaxed);
-        self.micros.fetch_add(micros, Ordering::Relaxed);
+        self.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts a number of something else than microseconds.
+    #[inline]
+    pub(crate) fn add(&self, number: u64) {
+        self.buckets[bucket(number)].fetch_add(1, Ordering::Relaxed);
+        self.micros.fetch_add(number, Ordering::Relaxed);
     }
 }
 
@@ -79,6 +84,15 @@ impl Summary {
         self.sum
     }
 
+    /// The buckets that are not empty: the largest number in each, which for durations is
+    /// microseconds, and how many are in it.
+    pub(crate) fn filled(&self) -> impl Iterator<Item = (u64, u64)> {
+        let counted = self.buckets.iter().enumerate();
+        counted
+            .filter(|&(_, &count)| count > 0)
+            .map(|(at, &count)| (largest(at), count))
+    }
+
     /// The duration that this share of them did not exceed, by at most an eighth too high; `None`
     /// if there are none.
     pub(crate) fn quantile(&self, share: f64) -> Option<Duration> {
@@ -120,12 +134,17 @@ fn bucket(micros: u64) -> usize {
 
 /// The largest duration that falls into a bucket.
 fn upper_bound(at: usize) -> Duration {
+    Duration::from_micros(largest(at))
+}
+
+/// The largest number that falls into a bucket.
+fn largest(at: usize) -> u64 {
     let linear = LINEAR as usize;
     if at < linear {
-        return Duration::from_micros(at as u64);
+        return at as u64;
     }
     let (octave, within) = (at / linear - 1, at % linear);
-    Duration::from_micros((((linear + within + 1) as u64) << octave) - 1)
+    (((linear + within + 1) as u64) << octave) - 1
 }
 
 #[cfg(test)]
@@ -160,5 +179,15 @@ mod tests {
         let median = all.quantile(0.5).unwrap();
         assert!((50..=57).contains(&median.as_millis()), "{median:?}");
         assert_eq!(Summary::of([&Histogram::default()]).quantile(0.5), None);
+    }
+
+    #[test]
+    fn filled_buckets_hold_what_was_counted() {
+        let numbers = Histogram::default();
+        for number in [0, 0, 7, 500] {
+            numbers.add(number);
+        }
+        let filled: Vec<_> = Summary::of([&numbers]).filled().collect();
+        assert_eq!(filled, [(0, 2), (7, 1), (511, 1)]);
     }
 }

@@ -10,6 +10,7 @@
 
 mod admin;
 mod answer;
+mod arrivals;
 mod attempt;
 mod check;
 mod connect;
@@ -59,8 +60,8 @@ use tokio::sync::watch;
 pub use crate::rollout::status::{CanaryStatus, DecisionStatus, VersionStatus};
 pub use crate::status::{
     BalanceStatus, BreakerStatus, BudgetStatus, BulkheadStatus, DegradeStatus, DiscoveryStatus,
-    EndpointStatus, ErrorStatus, ExclusiveStatus, Latency, ModeStatus, RouteStatus, ShedStatus,
-    SignalsStatus, StaleStatus, Status, SwitchStatus, UpstreamStatus,
+    EndpointStatus, ErrorStatus, ExclusiveStatus, Latency, ModeStatus, RouteStatus, SamplesStatus,
+    SettingsStatus, ShedStatus, SignalsStatus, StaleStatus, Status, SwitchStatus, UpstreamStatus,
 };
 use crate::table::{Changes, Table};
 use crate::worker::{Phase, Shared};

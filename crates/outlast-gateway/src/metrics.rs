@@ -104,6 +104,8 @@ pub(crate) struct EndpointMetrics {
 pub(crate) struct EndpointShard {
     /// From the start of an attempt that answered to the head of its answer.
     pub(crate) head: Histogram,
+    /// How long attempts had run that were cut off before that.
+    pub(crate) cut: Histogram,
     /// Connections made.
     pub(crate) connected: AtomicU64,
     /// Attempts at a connection that failed.
@@ -127,6 +129,11 @@ impl EndpointMetrics {
     /// From the start of attempts to the heads of their answers.
     pub(crate) fn heads(&self) -> Summary {
         Summary::of(self.shards.iter().map(|shard| &shard.head))
+    }
+
+    /// How long attempts had run that were cut off before an answer began.
+    pub(crate) fn cuts(&self) -> Summary {
+        Summary::of(self.shards.iter().map(|shard| &shard.cut))
     }
 
     /// Connections made, those that failed, and idle ones that turned out to be closed.

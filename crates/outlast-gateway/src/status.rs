@@ -5,6 +5,7 @@
 //! too high; counters start at zero when the gateway starts, or when their upstream last changed.
 
 mod degrade;
+mod samples;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -19,10 +20,12 @@ use outlast::{Clock, EndpointStats};
 use serde::Serialize;
 
 pub use self::degrade::{DegradeStatus, ModeStatus, SignalsStatus, SwitchStatus};
+pub use self::samples::{SamplesStatus, SettingsStatus};
 use crate::State;
+use crate::attempt::wall;
 use crate::histogram::Summary;
 use crate::members::Endpoint;
-use crate::metrics::CLASSES;
+use crate::metrics::{CLASSES, EndpointMetrics};
 use crate::rollout::status::CanaryStatus;
 use crate::table::{Route, Table, Upstream};
 use crate::worker::Phase;
@@ -30,6 +33,8 @@ use crate::worker::Phase;
 /// How the gateway is doing.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
+    /// When it was taken, in Unix seconds.
+    pub at: f64,
     /// Whether it takes requests, and is not draining.
     pub ready: bool,
     /// Connections of clients now.
@@ -88,6 +93,10 @@ pub struct UpstreamStatus {
     pub would_reject: BTreeMap<&'static str, u64>,
     /// From the start of attempts to the heads of their answers, over all endpoints.
     pub latency: Latency,
+    /// What advice is made from: its measurements in full.
+    pub samples: SamplesStatus,
+    /// What it is set to.
+    pub settings: SettingsStatus,
     /// Its cache of stale answers, if it has one.
     pub stale: Option<StaleStatus>,
     /// Where its endpoints come from, unless they never change.
@@ -279,6 +288,7 @@ impl Status {
         let now = Clock::Precise.now();
         let shared = &state.shared;
         Status {
+            at: unix_seconds(wall()),
             ready: *state.phases.borrow() == Phase::Serving,
             connections: shared.connections.load(Ordering::Relaxed),
             turned_away: shared.turned_away.load(Ordering::Relaxed),
@@ -291,7 +301,7 @@ impl Status {
             upstreams: table
                 .upstreams
                 .iter()
-                .map(|entry| of_upstream(&entry.upstream, now))
+                .map(|entry| of_upstream(&entry.upstream, &table, now))
                 .collect(),
             degrade: table
                 .degrade
@@ -320,7 +330,7 @@ fn of_route(route: &Route, table: &Table) -> RouteStatus {
     }
 }
 
-fn of_upstream(upstream: &Upstream, now: Time) -> UpstreamStatus {
+fn of_upstream(upstream: &Upstream, table: &Table, now: Time) -> UpstreamStatus {
     let stats = upstream.policies.stats();
     let counted = |count: &dyn Fn(Reason) -> u64| {
         let reasons = Reason::ALL.into_iter();
@@ -333,9 +343,15 @@ fn of_upstream(upstream: &Upstream, now: Time) -> UpstreamStatus {
         .members
         .latest()
         .with_stats(stats.endpoints.clone());
-    let heads = endpoints
-        .iter()
-        .map(|(endpoint, _)| endpoint.metrics.heads());
+    let over_all = |of: fn(&EndpointMetrics) -> Summary| {
+        let each = endpoints.iter().map(|(endpoint, _)| of(&endpoint.metrics));
+        each.reduce(Summary::with)
+            .expect("an upstream has an endpoint")
+    };
+    let (heads, cuts) = (
+        over_all(EndpointMetrics::heads),
+        over_all(EndpointMetrics::cuts),
+    );
     UpstreamStatus {
         name: upstream.plan.name.clone(),
         endpoints: endpoints
@@ -362,11 +378,9 @@ fn of_upstream(upstream: &Upstream, now: Time) -> UpstreamStatus {
         fallbacks: stats.fallbacks,
         rejected: counted(&|reason| stats.rejected(reason)),
         would_reject: counted(&|reason| stats.would_reject(reason)),
-        latency: latency(
-            &heads
-                .reduce(Summary::with)
-                .expect("an upstream has an endpoint"),
-        ),
+        latency: latency(&heads),
+        samples: samples::of(upstream, &heads, &cuts),
+        settings: samples::settings(upstream, table),
         stale: upstream.stale.as_ref().map(|stale| {
             let (answers, bytes) = stale.size();
             StaleStatus { answers, bytes }

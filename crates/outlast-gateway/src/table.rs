@@ -15,6 +15,8 @@ use rustls::ServerConfig;
 use tokio::runtime::Handle;
 
 use crate::answer::Body;
+use crate::arrivals::Arrivals;
+use crate::attempt::wall;
 use crate::degrade::Degradation;
 use crate::discover::{self, Discovery};
 use crate::health::Vitals;
@@ -100,6 +102,8 @@ pub(crate) struct Upstream {
     /// What is known of keys that only one endpoint may serve.
     pub(crate) exclusive: Option<Exclusive>,
     pub(crate) errors: Errors,
+    /// How many attempts it is asked for in a second.
+    pub(crate) arrivals: Arrivals,
 }
 
 /// The endpoints are providers of which only one may do a piece of work.
@@ -401,6 +405,7 @@ impl Upstream {
                 .map(|plan| exclusive(plan, former))
                 .transpose()?,
             errors: Errors::default(),
+            arrivals: Arrivals::new(wall()),
             policies,
             plan,
         })

@@ -176,6 +176,19 @@ impl Config {
     }
 
     /// Whether it is not in shadow mode.
+    pub(crate) fn consecutive_failures(&self) -> Option<u32> {
+        self.consecutive
+    }
+
+    /// Failures within the window that trip it, and the calls of the window.
+    pub(crate) fn failures_within(&self) -> Option<(u32, Option<u32>)> {
+        let calls = match self.window {
+            Window::Calls(calls) => Some(calls.get()),
+            Window::Time(_) => None,
+        };
+        self.failures.map(|failures| (failures, calls))
+    }
+
     pub(crate) fn is_enforced(&self) -> bool {
         self.enforce
     }

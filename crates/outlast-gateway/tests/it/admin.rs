@@ -3,7 +3,7 @@
 use outlast_gateway::{Gateway, Options};
 
 use crate::health::grpc_check;
-use crate::support::{LISTEN, Upstream, curl, gateway, read, upstream_status, url};
+use crate::support::{LISTEN, Upstream, curl, gateway, read, upstream_status, url, wait_until};
 
 fn admin(gateway: &Gateway, path: &str) -> String {
     format!("http://{}{path}", gateway.admin_address().unwrap())
@@ -36,6 +36,49 @@ fn health_status_and_metrics_are_told() {
         "{page}"
     );
     check_exposition(&page);
+}
+
+#[test]
+fn measurements_are_told_in_full_and_cut_attempts_are_among_them() {
+    let upstream = Upstream::start();
+    let plan = format!(
+        "{LISTEN}upstreams: {{ up: {{ endpoints: {{ main: http://{{}} }}, timeout: 100ms, \
+         breaker: {{ failures: 3, within: 14 }}, bulkhead: {{ concurrency: 10, queue: 5 }} }} }}"
+    );
+    let gateway = gateway(&plan, &[upstream.address]);
+    let ask = || curl(&[&url(&gateway, "/")]).status;
+    assert_eq!((ask(), ask()), (200, 200));
+    upstream.hangs(true);
+    assert_eq!(ask(), 504);
+    let told = || curl(&[&admin(&gateway, "/status")]).json();
+    let status = told();
+    let up = &status["upstreams"][0];
+    let sum = |buckets: &serde_json::Value| -> u64 {
+        let buckets = buckets.as_array().unwrap().iter();
+        buckets.map(|pair| pair[1].as_u64().unwrap()).sum()
+    };
+    assert_eq!(sum(&up["samples"]["answered"]), 2);
+    assert_eq!(sum(&up["samples"]["cut"]), 1);
+    let cut = up["samples"]["cut"][0][0].as_f64().unwrap();
+    assert!((100.0..200.0).contains(&cut), "{cut}");
+    let (at, since) = (&status["at"], &up["samples"]["since"]);
+    assert!(at.as_f64() > since.as_f64(), "{at} {since}");
+    let settings = serde_json::json!({
+        "timeout_ms": 100.0, "deadline_ms": 5000.0, "concurrency": 10, "queue": 5,
+        "hedge_ms": null, "consecutive": null, "failures": 3, "failures_within": 14,
+        "attempts": 1, "budget": 0.1,
+    });
+    assert_eq!(up["settings"], settings);
+    wait_until("a second with attempts is told", || {
+        let status = told();
+        let samples = &status["upstreams"][0]["samples"];
+        let seconds = samples["seconds"].as_array().unwrap().iter();
+        // Whatever was asked before the first look belongs to no second.
+        upstream.hangs(false);
+        assert_eq!(ask(), 200);
+        let busy = seconds.filter(|pair| pair[0].as_u64() > Some(0)).count();
+        busy > 0 && samples["busiest"].as_u64() > Some(0)
+    });
 }
 
 /// Every sample belongs to a family, has a number, and histograms only grow.
