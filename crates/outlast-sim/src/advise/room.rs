@@ -54,6 +54,16 @@ pub(super) fn queue(observed: &Observed, goals: &Goals) -> (u64, Verdict) {
         Ok(held) => held,
         Err(refused) => return refused,
     };
+    // Who waits for a seat is let through no faster than seats become free.
+    let through = seats(observed, goals).map(|seats| seats as f64 / held.value);
+    let (capacity, from) = match (through.filter(|&through| through < capacity), stated) {
+        (Some(through), _) => (through, "what the seats let through"),
+        (None, Some(_)) => (capacity, "as stated"),
+        (None, None) => (
+            capacity,
+            "the most that ended in a second so far; with a load test it may be more",
+        ),
+    };
     let left = |time: f64| (deadline.as_secs_f64() - time).max(0.0);
     let places = |time: f64| Value::Count(libm::floor(capacity * left(time) + 1e-6) as u64);
     if left(held.high) <= 0.0 {
@@ -67,12 +77,6 @@ pub(super) fn queue(observed: &Observed, goals: &Goals) -> (u64, Verdict) {
             Verdict::refused(why, "a deadline that an attempt can keep"),
         );
     }
-    let from = match stated {
-        Some(_) => "as stated".to_owned(),
-        None => {
-            "the most that ended in a second so far; with a load test it may be more".to_owned()
-        }
-    };
     let verdict = Verdict::Advised {
         value: places(held.value),
         low: places(held.high),
@@ -84,6 +88,17 @@ pub(super) fn queue(observed: &Observed, goals: &Goals) -> (u64, Verdict) {
         ),
     };
     (n, verdict)
+}
+
+/// Seats as they are advised, or else as they are.
+fn seats(observed: &Observed, goals: &Goals) -> Option<u64> {
+    match concurrency(observed, goals).1 {
+        Verdict::Advised {
+            value: Value::Count(seats),
+            ..
+        } => Some(seats),
+        _ => observed.settings.concurrency,
+    }
 }
 
 /// A number with its limits, and what it rests on.

@@ -102,6 +102,34 @@ fn the_timeout_of_a_short_tail_is_padded_and_a_deadline_bounds_it() {
 }
 
 #[test]
+fn a_queue_is_no_longer_than_its_seats_can_serve() {
+    let goals = Goals {
+        capacity: Some(2_000.0),
+        ..Goals::default()
+    };
+    // 23 seats of 30.28 ms let 759.5 a second through; 759.5 * (1 - 0.03028).
+    assert_eq!(
+        value(&healthy(), &goals, Parameter::Queue),
+        Value::Count(736)
+    );
+    let slow = Goals {
+        cold: Some(100.0),
+        ..goals.clone()
+    };
+    assert_eq!(value(&healthy(), &slow, Parameter::Queue), Value::Count(96));
+    // Seats that are not advised are those that are set.
+    let short = Observed {
+        arrivals: vec![(500.0, 10)],
+        settings: Settings {
+            concurrency: Some(1),
+            ..healthy().settings
+        },
+        ..healthy()
+    };
+    assert_eq!(value(&short, &goals, Parameter::Queue), Value::Count(32));
+}
+
+#[test]
 fn a_timeout_that_cuts_the_tail_is_not_advised_again() {
     // 1 % would take 500 ms, and was cut at 100 ms. Among those that answered the p99.9 is 30 ms.
     let cut = Observed {
@@ -330,6 +358,15 @@ fn the_busiest_in_a_hundred_seconds_counts() {
         value(&observed, &goals, Parameter::Ratio),
         Value::Share(0.1)
     );
+}
+
+#[test]
+fn shares_are_told_in_as_many_digits_as_they_need() {
+    let check = |share, text: &str| assert_eq!(times::percent(share), text);
+    check(0.05, "5%");
+    check(0.001, "0.1%");
+    check(1e-6, "0.0001%");
+    check(0.980_392, "98.04%");
 }
 
 #[test]

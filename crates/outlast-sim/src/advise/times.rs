@@ -161,7 +161,8 @@ fn hidden(observed: &Observed, share: f64) -> Verdict {
 }
 
 pub(super) fn percent(share: f64) -> String {
-    format!("{}%", libm::round(share * 1e4) / 1e2)
+    let digits = if share < 0.001 { 1e4 } else { 1e2 };
+    format!("{}%", libm::round(share * 1e2 * digits) / digits)
 }
 
 /// Attempts beyond the quantile: a hundred fix the share that is cut to a sixth.

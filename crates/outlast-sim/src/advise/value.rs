@@ -61,7 +61,9 @@ impl Parameter {
                 "L = lambda W with the p99 of lambda; the least c >= L + 2 sqrt(L) with \
                  ErlangB(c, L) <= refused"
             }
-            Parameter::Queue => "Q <= mu (T - s), mu at the worst credible capacity",
+            Parameter::Queue => {
+                "Q <= mu (T - s), mu at the worst credible capacity, at most what the seats let through"
+            }
             Parameter::Hedge => "the least d with S(d) <= the extra load that is allowed",
             Parameter::Breaker => {
                 "the least k with P(Bin(n, f0) >= k) <= false trips, in the least window n with \
