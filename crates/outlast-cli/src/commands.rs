@@ -50,6 +50,14 @@ pub(crate) enum Command {
         /// One upstream; all, with the gateway, if left out
         upstream: Option<String>,
     },
+    /// Advise settings from what a running gateway has measured
+    ///
+    /// Timeout, bulkhead, hedge, breaker, retries and budget of each upstream, with the formula, the
+    /// number of observations, an interval and what is assumed. Where there are too few observations
+    /// it says so, and how many more it takes; if that is so everywhere, it fails.
+    ///
+    /// Example: outlast advise http://127.0.0.1:9900 payment --capacity 800/s
+    Advise(Advise),
     /// See it work: a shop on a bad day, with and without Outlast, side by side
     ///
     /// Nothing has to be installed: five services, the gateway and their customers run in this
@@ -137,6 +145,53 @@ pub(crate) struct Check {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Advise {
+    /// The gateway's admin listener, such as http://127.0.0.1:9900, or a saved file of its /status
+    pub(crate) source: String,
+    /// One upstream; all, if left out
+    pub(crate) upstream: Option<String>,
+    /// Ask again after this time, and look at what happened in between
+    #[arg(long = "for", value_parser = span, conflicts_with = "since")]
+    pub(crate) length: Option<Duration>,
+    /// Look at what happened since this file of the same gateway's /status was saved
+    #[arg(long, value_name = "FILE")]
+    pub(crate) since: Option<PathBuf>,
+    /// What the upstream can serve, by a load test, such as 800/s
+    #[arg(long, value_parser = rate, value_name = "RATE")]
+    pub(crate) capacity: Option<f64>,
+    /// The same at its worst: cold, or with an instance less [default: as --capacity]
+    #[arg(long, value_parser = rate, value_name = "RATE")]
+    pub(crate) cold: Option<f64>,
+    /// Arrivals in a busy second of the week [default: the 99th percentile that was measured]
+    #[arg(long, value_parser = rate, value_name = "RATE")]
+    pub(crate) peak: Option<f64>,
+    /// How long callers wait [default: the least deadline of the upstream and its routes]
+    #[arg(long, value_parser = outlast_config::duration)]
+    pub(crate) deadline: Option<Duration>,
+    /// Attempts that a timeout may cut although they would have answered
+    #[arg(long, value_parser = share, default_value = "0.1%", value_name = "SHARE")]
+    pub(crate) false_timeouts: f64,
+    /// Arrivals that may find no seat
+    #[arg(long, value_parser = share, default_value = "2%", value_name = "SHARE")]
+    pub(crate) refused: f64,
+    /// Calls that may get a hedge
+    #[arg(long, value_parser = share, default_value = "5%", value_name = "SHARE")]
+    pub(crate) hedged: f64,
+    /// Calls that may fail although they were retried
+    #[arg(long, value_parser = share, default_value = "0.01%", value_name = "SHARE")]
+    pub(crate) failed: f64,
+    /// Failing attempts at which a breaker has to trip within its window
+    #[arg(long, value_parser = share, default_value = "50%", value_name = "SHARE")]
+    pub(crate) outage: f64,
+    /// Windows in which a breaker may trip although nothing is wrong
+    #[arg(long, value_parser = share, default_value = "0.0001%", value_name = "SHARE")]
+    pub(crate) false_trips: f64,
+    /// Print the advice as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Demo {
     /// How long the day is, 10s to 10m
     #[arg(long = "for", default_value = "60s", value_parser = length)]
@@ -203,6 +258,37 @@ fn length(text: &str) -> Result<Duration, String> {
         Err("the day takes `10s` to `10m`".to_owned())
     }
 }
+
+fn span(text: &str) -> Result<Duration, String> {
+    let span = outlast_config::duration(text)?;
+    let (least, most) = (Duration::from_secs(1), Duration::from_secs(24 * 60 * 60));
+    if (least..=most).contains(&span) {
+        Ok(span)
+    } else {
+        Err("it takes `1s` to `24h`; for longer, save /status and use --since".to_owned())
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = outlast_config::share(text)?;
+    if share > 0.0 && share < 1.0 {
+        Ok(share)
+    } else {
+        Err("it lies between nothing and all, and is neither; the least is `0.0001%`".to_owned())
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix("/s").map(str::parse);
+    match number {
+        Some(Ok(rate)) if (LEAST_RATE..MOST_RATE).contains(&rate) => Ok(rate),
+        _ => Err("write a rate per second such as `800/s`".to_owned()),
+    }
+}
+
+/// One a day, about.
+const LEAST_RATE: f64 = 1e-5;
+const MOST_RATE: f64 = 1e9;
 
 pub(crate) fn completions(shell: Shell) -> ExitCode {
     clap_complete::generate(shell, &mut Cli::command(), "outlast", &mut io::stdout());

@@ -3,6 +3,7 @@
 //! Each command is a module that returns an exit code. Results go to standard output, everything
 //! else to standard error, so that output can be piped.
 
+mod advise;
 mod commands;
 mod demo;
 mod file;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve::run(&serve),
         Command::Check(check) => file::check(&check),
         Command::Explain { file, upstream } => file::explain(&file, upstream.as_deref()),
+        Command::Advise(advise) => advise::run(&advise),
         Command::Demo(demo) => demo::run(&demo),
         Command::Sim(sim) => sim::run(&sim),
         Command::Schema { markdown, scenario } => file::schema(markdown, scenario),

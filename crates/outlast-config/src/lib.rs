@@ -105,6 +105,11 @@ pub fn share(text: &str) -> Result<f64, String> {
     value::fraction(text)
 }
 
+/// The word that somebody probably meant who wrote `given`, if one is close.
+pub fn did_you_mean<'a>(given: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    problem::did_you_mean(given, words)
+}
+
 /// Reads and checks a file. Paths in it are relative to its folder.
 ///
 /// # Errors

@@ -49,3 +49,8 @@ pub use crate::times::Times;
 #[doc = include_str!("../../../docs/simulation.md")]
 #[doc = include_str!("../../../docs/slo.md")]
 struct Guide;
+
+/// Runs the code of the page on advice.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/advise.md")]
+struct AdviceGuide;
