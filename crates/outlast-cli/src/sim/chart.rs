@@ -76,10 +76,7 @@ pub(super) fn picture(sim: &Sim, results: &[Outcome]) -> Picture {
     if let Some(last) = panels.last_mut() {
         last.x = "time (s)";
     }
-    let files = results
-        .iter()
-        .map(|outcome| outcome.policy.display().to_string());
-    let files: Vec<_> = files.collect();
+    let files: Vec<_> = results.iter().map(file_name).collect();
     Picture {
         title: format!("{name}: {}", files.join(" against ")),
         subtitle: format!(
@@ -88,6 +85,11 @@ pub(super) fn picture(sim: &Sim, results: &[Outcome]) -> Picture {
         ),
         panels,
     }
+}
+
+fn file_name(outcome: &Outcome) -> String {
+    let name = outcome.policy.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 fn name_of(outcome: &Outcome, upstream: usize) -> String {
@@ -108,15 +110,13 @@ fn panel(
     values: impl Fn(&Course) -> Vec<f64>,
 ) -> Panel {
     let line = |(number, outcome): (usize, &Outcome)| {
-        let file = outcome.policy.file_name().unwrap_or_default();
+        // What began before was not counted.
+        let first = outcome.trial.scenario().warm_up.as_secs() as usize;
         let values = values(&outcome.batch.course);
+        let counted = values.into_iter().enumerate().skip(first);
         Series {
-            name: file.to_string_lossy().into_owned(),
-            points: values
-                .into_iter()
-                .enumerate()
-                .map(|(at, value)| (at as f64, value))
-                .collect(),
+            name: file_name(outcome),
+            points: counted.map(|(at, value)| (at as f64, value)).collect(),
             colour: number,
             dashed: number > 0,
         }

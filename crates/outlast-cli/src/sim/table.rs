@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use outlast_sim::scenario::Run;
-use outlast_sim::statistics::Paired;
+use outlast_sim::statistics::{Mean, Paired};
 
 use super::rows::{ROWS, Unit};
 use super::{Outcome, Sim};
@@ -21,10 +21,8 @@ pub(super) fn page(sim: &Sim, results: &[Outcome]) -> String {
             .max()
             .unwrap_or(0);
         for [name, value, half, range] in rows {
-            add(
-                &mut page,
-                format_args!("  {name:<width$}  {value:>10}  {half:<12}  {range}\n"),
-            );
+            let line = format!("  {name:<width$}  {value:>10}  {half:<12}  {range}");
+            add(&mut page, format_args!("{}\n", line.trim_end()));
         }
         add(&mut page, format_args!("\n"));
         for [verdict, text, share, measured] in promises(outcome) {
@@ -118,7 +116,7 @@ fn measures(outcome: &Outcome) -> Vec<[String; 4]> {
     for row in &ROWS {
         let cells = batch.mean(row.of).map(|mean| {
             let half = row.unit.show_half(mean.half_width);
-            [row.unit.show(mean.mean), half, row.unit.show_range(&mean)]
+            [row.unit.show(mean.mean), half, range_of(row.unit, &mean)]
         });
         let [value, half, range] = cells.unwrap_or_else(|| ["-".into(), "".into(), "".into()]);
         rows.push([row.name.to_owned(), value, half, range]);
@@ -127,7 +125,7 @@ fn measures(outcome: &Outcome) -> Vec<[String; 4]> {
         let peak = |run: &Run| run.peaks[number] as f64;
         if let Some(mean) = batch.mean(peak) {
             let unit = Unit::Count;
-            let (half, range) = (unit.show_half(mean.half_width), unit.show_range(&mean));
+            let (half, range) = (unit.show_half(mean.half_width), range_of(unit, &mean));
             rows.push([
                 format!("most at {}", service.name),
                 unit.show(mean.mean),
@@ -140,20 +138,34 @@ fn measures(outcome: &Outcome) -> Vec<[String; 4]> {
     rows
 }
 
+/// From the least to the most, if there are several.
+fn range_of(unit: Unit, mean: &Mean) -> String {
+    if mean.half_width.is_finite() {
+        unit.show_range(mean)
+    } else {
+        String::new()
+    }
+}
+
 /// Never a mean over runs of which some do not recover.
 fn recovery(outcome: &Outcome) -> Vec<[String; 4]> {
     let Some(share) = outcome.batch.recovered() else {
         return Vec::new();
     };
+    let interval = format!(
+        "{:.0} to {:.0} % of all",
+        share.low * 100.0,
+        share.high * 100.0
+    );
     let mut rows = vec![[
         "recovered".to_owned(),
         format!("{} of {}", share.yes, share.of),
         String::new(),
-        format!(
-            "{:.0} to {:.0} % of all",
-            share.low * 100.0,
-            share.high * 100.0
-        ),
+        if share.of == 1 {
+            String::new()
+        } else {
+            interval
+        },
     ]];
     let recovered =
         |of: fn(&Run) -> Option<f64>| outcome.batch.mean(move |run| of(run).unwrap_or(f64::NAN));
@@ -171,12 +183,14 @@ fn recovery(outcome: &Outcome) -> Vec<[String; 4]> {
     ] {
         if let Some(mean) = mean {
             let unit = Unit::Seconds;
-            let median = format!("{} median", unit.show(mean.median));
+            let many = mean.half_width.is_finite();
+            let median = if many { " median" } else { "" };
+            let median = format!("{}{median}", unit.show(mean.median));
             rows.push([
                 name.to_owned(),
                 median,
                 String::new(),
-                unit.show_range(&mean),
+                range_of(unit, &mean),
             ]);
         }
     }
@@ -190,14 +204,17 @@ fn promises(outcome: &Outcome) -> Vec<[String; 4]> {
         let verdict = if kept.kept { "kept" } else { "BROKEN" };
         let unit = Unit::of(promise.measure);
         let share = &kept.share;
-        let runs = format!(
-            "{} of {} runs ({:.0} to {:.0} % of all)",
-            share.yes,
-            share.of,
-            share.low * 100.0,
-            share.high * 100.0
-        );
+        let runs = match share.of {
+            1 => "one run".to_owned(),
+            of => format!(
+                "{} of {of} runs ({:.0} to {:.0} % of all)",
+                share.yes,
+                share.low * 100.0,
+                share.high * 100.0
+            ),
+        };
         let measured = match &kept.measured {
+            Some(mean) if share.of == 1 => unit.show(mean.mean),
             Some(mean) => format!("{} ({})", unit.show(mean.mean), unit.show_range(mean)),
             None => "nothing to measure, or it never came".to_owned(),
         };

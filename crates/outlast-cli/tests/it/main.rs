@@ -12,6 +12,7 @@ mod files;
 mod overload;
 mod providers;
 mod serve;
+mod sim;
 mod slo;
 
 use std::path::Path;

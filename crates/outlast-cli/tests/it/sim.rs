@@ -1,0 +1,200 @@
+//! `outlast sim`: what it prints, as JSON, as pictures, its exit codes, and what it says of bad worlds.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::{outlast, text};
+
+/// A queue at 80 %, and a cut of its speed for ten seconds.
+const SCENARIO: &str = "\
+policy: policy.yaml
+for: 60s
+warm_up: 5s
+runs: 4
+seed: 7
+services:
+  db: { work: 10ms, workers: 1 }
+clients:
+  shop: { upstream: db, rate: 80/s, deadline: 1s }
+timeline:
+  - { service: db, from: 20s, to: 30s, speed: 50% }
+promises:
+  - goodput >= 99% before faults
+  - goodput >= 99% within 5s of recovery
+  - p99 < 200ms before faults
+  - attempts/calls <= 1.1
+  - recovery <= 5s
+";
+const BOUNDED: &str = "\
+upstreams:
+  db:
+    endpoints: [http://127.0.0.1:7001]
+    timeout: 300ms
+    retry: { attempts: 3 }
+    bulkhead: { concurrency: 20, queue: 0 }
+routes:
+  all: { match: /**, upstream: db }
+";
+const NAIVE: &str = "\
+upstreams:
+  db:
+    endpoints: [http://127.0.0.1:7001]
+    timeout: 300ms
+    retry: { attempts: 3, backoff: { kind: constant, base: 1ms } }
+    budget: off
+routes:
+  all: { match: /**, upstream: db }
+";
+
+fn world() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [
+        ("queue.yaml", SCENARIO),
+        ("policy.yaml", BOUNDED),
+        ("naive.yaml", NAIVE),
+    ];
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+fn sim(folder: &Path, arguments: &str) -> (Option<i32>, String, String) {
+    let words: Vec<_> = ["sim"].into_iter().chain(arguments.split(' ')).collect();
+    let answer = outlast(folder, &words);
+    (
+        answer.status.code(),
+        text(&answer.stdout),
+        text(&answer.stderr),
+    )
+}
+
+#[test]
+fn what_it_prints_is_on_record() {
+    let folder = world();
+    for (name, arguments) in [
+        ("kept", "queue.yaml"),
+        ("against", "queue.yaml --vs naive.yaml --runs 3"),
+        ("one", "queue.yaml --runs 1 --seed 9"),
+        ("limit", "queue.yaml --find-limit load"),
+    ] {
+        let (code, told, errors) = sim(folder.path(), arguments);
+        assert_eq!(
+            (code, errors.as_str()),
+            (Some(0), ""),
+            "{arguments}\n{told}"
+        );
+        let file = format!("{}/tests/golden/sim/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        let golden = std::fs::read_to_string(&file).unwrap_or_default();
+        assert_eq!(told, golden, "{file} for {arguments}:\n{told}");
+    }
+}
+
+#[test]
+fn a_broken_promise_is_the_exit_code() {
+    let folder = world();
+    let (code, told, _) = sim(folder.path(), "queue.yaml --policy naive.yaml");
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("BROKEN  goodput >= 99% within 5s of recovery"),
+        "{told}"
+    );
+    assert!(
+        told.contains("kept    goodput >= 99% before faults"),
+        "{told}"
+    );
+    let (code, told, _) = sim(
+        folder.path(),
+        "queue.yaml --policy naive.yaml --find-limit load",
+    );
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("head-room -"), "{told}");
+}
+
+#[test]
+fn equal_seeds_have_equal_traces_on_any_number_of_threads() {
+    let folder = world();
+    let run = |arguments: &str| -> Value {
+        let (_, told, _) = sim(folder.path(), arguments);
+        serde_json::from_str(&told).unwrap()
+    };
+    let [one, eight] = ["1", "8"].map(|count| run(&format!("queue.yaml --json --threads {count}")));
+    assert_eq!(one, eight);
+    let third = &one["policies"][0]["runs"][2];
+    let seed = third["seed"].as_u64().unwrap();
+    assert_eq!(seed, 9, "the third from 7 on");
+    let replayed = run(&format!("queue.yaml --json --seed {seed} --runs 1"));
+    assert_eq!(&replayed["policies"][0]["runs"][0], third);
+}
+
+#[test]
+fn results_are_json_and_pictures_too() {
+    let folder = world();
+    for kind in ["svg", "html"] {
+        let arguments = format!("queue.yaml --vs naive.yaml --json --plot out.{kind}");
+        let (code, told, errors) = sim(folder.path(), &arguments);
+        assert_eq!((code, errors.as_str()), (Some(0), ""));
+        let document: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(document["kept"], true);
+        assert_eq!(document["policies"].as_array().unwrap().len(), 2);
+        let less = &document["differences"]["goodput"]["difference"]["mean"];
+        assert!(less.as_f64().unwrap() < 0.0, "{less}");
+        let drawn = std::fs::read_to_string(folder.path().join(format!("out.{kind}"))).unwrap();
+        for part in ["<svg", "goodput", "db at 50% speed", "naive.yaml", "</svg>"] {
+            assert!(drawn.contains(part), "{part} in out.{kind}");
+        }
+        let told_there = drawn.contains("goodput &gt;= 99% before faults");
+        assert_eq!(told_there, kind == "html");
+        assert!(!drawn.contains("NaN"));
+    }
+    let (code, _, errors) = sim(folder.path(), "queue.yaml --plot nowhere/out.svg");
+    assert_eq!(code, Some(3));
+    assert!(
+        errors.contains("nowhere/out.svg could not be written"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn what_cannot_be_simulated_is_told_with_what_to_change() {
+    let folder = world();
+    let check = |scenario: &str, code: i32, part: &str| {
+        std::fs::write(folder.path().join("bad.yaml"), scenario).unwrap();
+        let (found, told, errors) = sim(folder.path(), "bad.yaml --runs 2");
+        assert_eq!(found, Some(code), "{told}{errors}");
+        assert!(errors.contains(part), "{part} in\n{errors}");
+    };
+    let with = |from: &str, to: &str| SCENARIO.replace(from, to);
+    check(
+        &with("upstream: db", "upstream: bd"),
+        1,
+        "there is no upstream `bd`",
+    );
+    check(
+        &with("workers: 1", "worker: 1"),
+        1,
+        "did you mean `workers`?",
+    );
+    check(
+        &with("policy: policy.yaml", ""),
+        1,
+        "no policy file is named",
+    );
+    let bounded = |bound: &str| with("for: 60s", &format!("for: 60s\n{bound}"));
+    check(
+        &bounded("most_events: 5000"),
+        3,
+        "seed 7: more than 5000 events until",
+    );
+    check(
+        &bounded("most_present: 10"),
+        3,
+        "more than 10 calls at once at",
+    );
+    let too_much = with("rate: 80/s", "rate: 900000/s").replace("for: 60s", "for: 7d");
+    check(&too_much, 1, "calls a run");
+    let (code, _, errors) = sim(folder.path(), "nowhere.yaml");
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("the file cannot be read"), "{errors}");
+}
