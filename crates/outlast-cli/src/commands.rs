@@ -223,9 +223,10 @@ pub(crate) struct Sim {
     /// The first seed, instead of the scenario's
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// How many runs, with seeds that follow each other, instead of the scenario's
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) runs: Option<u32>,
+    /// How many runs, with seeds that follow each other, instead of the scenario's; `auto`: until means
+    /// are known to 2 %, at most 64
+    #[arg(long, value_name = "N|auto", value_parser = runs)]
+    pub(crate) runs: Option<Runs>,
     /// Threads; the result does not depend on it. One per processor by default
     #[arg(long)]
     pub(crate) threads: Option<NonZeroUsize>,
@@ -239,6 +240,22 @@ pub(crate) struct Sim {
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// How many runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runs {
+    Exactly(u32),
+    /// As many as it takes.
+    Auto,
+}
+
+fn runs(text: &str) -> Result<Runs, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(Runs::Auto),
+        Ok(runs) if (1..=10_000).contains(&runs) => Ok(Runs::Exactly(runs)),
+        _ => Err("write a number from 1 to 10000, or `auto`".to_owned()),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

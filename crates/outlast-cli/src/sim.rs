@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use outlast_config::Problems;
-use outlast_sim::scenario::{Batch, Failure, Kept, Trial, batch};
+use outlast_sim::scenario::{Batch, Failure, Kept, Trial, batch, precise_batch};
 
-use crate::commands::Sim;
+use crate::commands::{Runs, Sim};
 use crate::{FAILED, UNABLE, picture};
 
 /// Runs a scenario; fails if a promise is broken.
@@ -71,6 +71,7 @@ struct Outcome {
 impl Outcome {
     fn of(sim: &Sim, trial: Trial, policy: PathBuf) -> Result<Outcome, Failure> {
         let (seed, runs) = seeds(sim, &trial);
+        let trial = trial.settled(seed)?;
         let batch = runs_of(sim, &trial, seed, runs, &policy.display().to_string())?;
         Ok(Outcome {
             kept: batch.kept(&trial.scenario().promises),
@@ -102,15 +103,20 @@ fn trials(sim: &Sim) -> Result<Vec<(Trial, PathBuf)>, Problems> {
 }
 
 /// The first seed, and how many.
-fn seeds(sim: &Sim, trial: &Trial) -> (u64, u32) {
+fn seeds(sim: &Sim, trial: &Trial) -> (u64, Runs) {
     let scenario = trial.scenario();
     let seed = sim.seed.unwrap_or(scenario.seed);
-    (seed, sim.runs.unwrap_or(scenario.runs))
+    let said = scenario.runs.map_or(Runs::Auto, Runs::Exactly);
+    (seed, sim.runs.unwrap_or(said))
 }
 
-fn runs_of(sim: &Sim, trial: &Trial, seed: u64, runs: u32, what: &str) -> Result<Batch, Failure> {
+fn runs_of(sim: &Sim, trial: &Trial, seed: u64, runs: Runs, what: &str) -> Result<Batch, Failure> {
     let progress = Progress::new(what, runs);
-    let result = batch(trial, seed, runs, threads(sim), &|done| progress.show(done));
+    let show = |done| progress.show(done);
+    let result = match runs {
+        Runs::Exactly(runs) => batch(trial, seed, runs, threads(sim), &show),
+        Runs::Auto => precise_batch(trial, seed, threads(sim), &show),
+    };
     progress.end();
     result
 }
@@ -123,12 +129,17 @@ fn threads(sim: &Sim) -> NonZeroUsize {
 /// A bar on standard error, if somebody looks.
 struct Progress<'a> {
     what: &'a str,
+    /// At most, if it is as many as it takes.
     runs: u32,
     shown: bool,
 }
 
 impl Progress<'_> {
-    fn new(what: &str, runs: u32) -> Progress<'_> {
+    fn new(what: &str, runs: Runs) -> Progress<'_> {
+        let runs = match runs {
+            Runs::Exactly(runs) => runs,
+            Runs::Auto => 64,
+        };
         let progress = Progress {
             what,
             runs,

@@ -40,8 +40,10 @@ pub struct Scenario {
     pub lasts: Duration,
     /// What begins before this is not counted. Default 0 s.
     pub warm_up: Duration,
-    /// How many worlds, which differ by chance alone. Default 20.
-    pub runs: u32,
+    /// Whether it has to be found out first how long queues take to settle. Default: no.
+    pub settles: bool,
+    /// How many worlds, which differ by chance alone; `None` for as many as it takes. Default 20.
+    pub runs: Option<u32>,
     /// What chance is drawn from. Default 1.
     pub seed: u64,
     /// A run in which more happens is given up. Default 10^9.

@@ -13,17 +13,19 @@ mod recovery;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use outlast_config::plan::Plan;
 use outlast_config::scenario::Scenario;
 use outlast_core::upstream::Config;
 
-pub use self::batch::{Batch, Kept, batch};
+pub use self::batch::{Batch, Kept, batch, precise_batch};
 pub use self::course::{Course, CourseSecond};
 pub use self::limit::{Head, Scaled, head_room};
 pub use self::measure::Run;
 pub use self::recovery::Recovery;
 use crate::model::RunError;
+use crate::statistics::unsettled;
 
 /// A scenario with policies.
 #[derive(Clone, Debug)]
@@ -72,6 +74,29 @@ impl Trial {
         trial
     }
 
+    /// The same with a warm-up that is found out, if the scenario wants that: how long what is present
+    /// at services takes to settle in the run of this seed, before anything happens.
+    ///
+    /// # Errors
+    /// As [`Trial::run`], or if it does not settle.
+    pub fn settled(&self, seed: u64) -> Result<Trial, Failure> {
+        if !self.scenario.settles {
+            return Ok(self.clone());
+        }
+        let (_, course) = self.run(seed)?;
+        let until = self.scenario.begins().unwrap_or(self.scenario.lasts);
+        let seconds = 0..(until.as_secs() as usize).min(course.seconds.len());
+        let present = |second| course.present.iter().map(|row| row[second] as f64).sum();
+        let present: Vec<f64> = seconds.map(present).collect();
+        let Some(cut) = unsettled(&present) else {
+            return Err(Failure::Unsettled { until });
+        };
+        Ok(self.with(|scenario| {
+            scenario.warm_up = Duration::from_secs(cut as u64);
+            scenario.settles = false;
+        }))
+    }
+
     /// One run.
     ///
     /// # Errors
@@ -116,6 +141,11 @@ pub enum Failure {
         /// Which one, and what to change.
         error: RunError,
     },
+    /// Its queues do not settle before anything happens.
+    Unsettled {
+        /// When something happens, or the run ends.
+        until: Duration,
+    },
     /// The simulator is wrong.
     Panic {
         /// Its seed.
@@ -131,6 +161,11 @@ impl fmt::Display for Failure {
             Failure::Bound { seed, error } => write!(
                 f,
                 "seed {seed}: {error}; `most_events` and `most_present` in the scenario are the bounds"
+            ),
+            Failure::Unsettled { until } => write!(
+                f,
+                "queues do not settle within {until:?}: let it run for longer before something happens, \
+                 with less load, or say how long the `warm_up` is"
             ),
             Failure::Panic { seed, message } => write!(
                 f,

@@ -134,6 +134,26 @@ impl Paired {
     }
 }
 
+/// How many values at the beginning are not like the others, as with queues that start empty; `None`
+/// if it goes on into the second half, so that nobody knows whether it ends.
+///
+/// MSER-5 (White 1997): of all places to cut, in steps of five, the one that leaves the mean with the
+/// smallest standard error.
+pub fn unsettled(values: &[f64]) -> Option<usize> {
+    let means: Vec<f64> = values
+        .chunks_exact(5)
+        .map(|five| five.iter().sum::<f64>() / 5.0)
+        .collect();
+    let error = |cut: usize| {
+        let rest = &means[cut..];
+        variance(rest) * (rest.len() - 1) as f64 / (rest.len() * rest.len()) as f64
+    };
+    // The last cuts leave so little that any error is small.
+    let cuts = 0..means.len().saturating_sub(5);
+    let best = cuts.min_by(|one, other| error(*one).total_cmp(&error(*other)))?;
+    (best * 2 <= means.len()).then_some(best * 5)
+}
+
 /// The 97.5 % quantile of Student's t; above 30 degrees of freedom to 0.001 (Cornish and Fisher).
 fn student(degrees: usize) -> f64 {
     match STUDENT.get(degrees - 1) {
@@ -176,6 +196,21 @@ mod tests {
         check(0, 20, 0.0, 0.1611);
         check(10, 20, 0.2993, 0.7007);
         check(0, 0, 0.0, 1.0);
+    }
+
+    #[test]
+    fn the_beginning_is_cut_where_it_ends() {
+        // Falls to 10 within forty values, and moves about it.
+        let mut rng = outlast_core::rng::Rng::new(1);
+        let noise: Vec<f64> = (0..400).map(|_| 4.0 * rng.unit()).collect();
+        let fall = |(at, noise): (usize, &f64)| 10.0 + 40.0 * libm::exp(-(at as f64) / 8.0) + noise;
+        let falls: Vec<f64> = noise.iter().enumerate().map(fall).collect();
+        let cut = unsettled(&falls).unwrap();
+        assert!((15..=60).contains(&cut), "{cut}");
+        assert!(unsettled(&noise).unwrap() <= 100);
+        let grows: Vec<f64> = (0..400).map(|at| at as f64).collect();
+        assert_eq!(unsettled(&grows), None);
+        assert_eq!(unsettled(&[1.0; 20]), None, "too few to tell");
     }
 
     #[test]

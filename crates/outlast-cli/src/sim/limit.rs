@@ -8,7 +8,7 @@ use outlast_sim::statistics::Share;
 use serde_json::json;
 
 use super::{Sim, seeds, threads};
-use crate::commands::FindLimit;
+use crate::commands::{FindLimit, Runs};
 use crate::{FAILED, UNABLE};
 
 pub(super) fn find(sim: &Sim, trial: &Trial, what: FindLimit) -> ExitCode {
@@ -17,6 +17,18 @@ pub(super) fn find(sim: &Sim, trial: &Trial, what: FindLimit) -> ExitCode {
         return ExitCode::from(FAILED);
     }
     let (seed, runs) = seeds(sim, trial);
+    let runs = match runs {
+        Runs::Exactly(runs) => runs,
+        // Half of them have to be told from a few.
+        Runs::Auto => 20,
+    };
+    let trial = match trial.settled(seed) {
+        Ok(trial) => trial,
+        Err(failure) => {
+            eprintln!("{failure}");
+            return ExitCode::from(UNABLE);
+        }
+    };
     let scaled = match what {
         FindLimit::Load => Scaled::Load,
         FindLimit::Trigger => Scaled::Trigger,
@@ -30,7 +42,7 @@ pub(super) fn find(sim: &Sim, trial: &Trial, what: FindLimit) -> ExitCode {
             );
         }
     };
-    match head_room(trial, scaled, seed, runs, threads(sim), &mut tell) {
+    match head_room(&trial, scaled, seed, runs, threads(sim), &mut tell) {
         Ok(head) => {
             if sim.json {
                 println!("{:#}", document(&head, what));

@@ -1,6 +1,7 @@
 //! What came of a scenario, for people: as text, and as a part of a page.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use outlast_sim::scenario::Run;
 use outlast_sim::statistics::{Mean, Paired};
@@ -101,8 +102,12 @@ fn title(sim: &Sim, outcome: &Outcome) -> String {
         1 => format!("seed {}", outcome.seed),
         many => format!("{many} runs from seed {}", outcome.seed),
     };
+    let counted = match scenario.warm_up {
+        Duration::ZERO => String::new(),
+        warm_up => format!(", counted from {warm_up:?} on"),
+    };
     format!(
-        "{} with {}: {seeds}, {:?} each",
+        "{} with {}: {seeds}, {:?} each{counted}",
         sim.scenario.display(),
         outcome.policy.display(),
         scenario.lasts

@@ -86,7 +86,8 @@ impl<'a> Binder<'a> {
         let mut scenario = Scenario {
             lasts,
             warm_up,
-            runs: view.count("runs").unwrap_or(1),
+            settles: view.text("warm_up") == Some("auto"),
+            runs: view.count("runs"),
             seed: value::count(view.text("seed")?, 0, u64::MAX).ok()?,
             most_events: value::count(view.text("most_events")?, 0, u64::MAX).ok()?,
             most_present: view.count("most_present")? as usize,

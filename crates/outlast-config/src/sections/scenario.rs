@@ -22,15 +22,15 @@ pub(crate) static SCENARIO: Section = Section {
         ),
         key(
             "warm_up",
-            Kind::Duration,
+            Kind::AnyOf(&[Kind::Duration, Kind::Choice(&["auto"])]),
             Is("0s"),
-            "what begins before this is not counted",
+            "what begins before this is not counted; `auto` finds out when queues have settled (MSER-5)",
         ),
         key(
             "runs",
-            Kind::Count(1, 10_000),
+            Kind::AnyOf(&[Kind::Count(1, 10_000), Kind::Choice(&["auto"])]),
             Is("20"),
-            "how many worlds, which differ by chance alone",
+            "how many worlds, which differ by chance alone; `auto`: until means are known to 2%, at most 64",
         ),
         key(
             "seed",

@@ -121,3 +121,46 @@ pub fn batch(
         course: course.into_inner().expect("nobody panics with it"),
     })
 }
+
+/// As many runs as it takes to know the means of goodput, attempts and p99 to one in fifty (half of the
+/// interval); at least 8, at most 64. `done` is told how many are done.
+///
+/// # Errors
+/// As [`batch`].
+pub fn precise_batch(
+    trial: &Trial,
+    seed: u64,
+    threads: NonZeroUsize,
+    done: &(dyn Fn(u32) + Sync),
+) -> Result<Batch, Failure> {
+    let mut all: Option<Batch> = None;
+    loop {
+        let count = all.as_ref().map_or(0, |all| all.runs.len() as u32);
+        let next = seed.wrapping_add(u64::from(count));
+        let more = batch(trial, next, STEP, threads, &|some| done(count + some))?;
+        let all = match &mut all {
+            Some(all) => {
+                all.runs.extend(more.runs);
+                all.course.add(&more.course);
+                all
+            }
+            None => all.insert(more),
+        };
+        if all.runs.len() >= MOST || is_precise(all) {
+            return Ok(all.clone());
+        }
+    }
+}
+
+fn is_precise(batch: &Batch) -> bool {
+    let known = |of: fn(&Run) -> f64| {
+        let mean = batch.mean(of);
+        mean.is_none_or(|mean| mean.half_width <= EXACT * mean.mean.abs())
+    };
+    known(|run| run.goodput) && known(|run| run.attempts) && known(|run| run.quantiles[1])
+}
+
+/// Whether it is enough is looked at after so many runs.
+const STEP: u32 = 8;
+const MOST: usize = 64;
+const EXACT: f64 = 0.02;
