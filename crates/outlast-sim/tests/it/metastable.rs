@@ -80,9 +80,8 @@ fn m02_a_budget_that_successes_fill_cures_it() {
 }
 
 /// Clients with five retries before one worker of ten requests a second (Isaacs et al., HotOS 2025):
-/// half of its load, then ten minutes of one and a half times it, then half again. Whether it is over
-/// half an hour later.
-fn overload_recovers(config: Config, queue: u32, seed: u64) -> bool {
+/// half of its load, then ten minutes of one and a half times it, then half an hour of half again.
+fn overload(config: Config, queue: u32, seed: u64) -> ClientReport {
     let minutes = |minutes: u32| 60 * SECOND * minutes;
     let load = Curve::level(5.0)
         .jump(minutes(5), 15.0)
@@ -96,7 +95,12 @@ fn overload_recovers(config: Config, queue: u32, seed: u64) -> bool {
     let through = model.upstream(config, &[service]).unwrap();
     let client = model.client(Client::open(through, load));
     let report = model.run(minutes(45)).unwrap();
-    recovers(report.client(client), minutes(45))
+    report.client(client).clone()
+}
+
+/// Whether it is over half an hour later.
+fn overload_recovers(config: Config, queue: u32, seed: u64) -> bool {
+    recovers(&overload(config, queue, seed), 45 * 60 * SECOND)
 }
 
 /// The law of row M04: a queue keeps a collapse alive if what waits in it takes longer than callers
@@ -191,6 +195,44 @@ fn with_the_default_retries_and_budget_the_cut_is_over_when_it_ends() {
             .deadline(deadline::Config::default().attempt(3 * SECOND))
             .retry(retry::Config::default());
         let bad = after_a_cut(Some(config), 6200.0, 0.20, 10, seed);
+        assert!(
+            bad.last().is_none_or(|last| *last < 5),
+            "{bad:?}, seed {seed}"
+        );
+    }
+}
+
+/// What Outlast's standard policies make of it, with the timeout of the row.
+fn standard(timeout: Duration) -> Config {
+    Config::standard("up").deadline(deadline::Config::default().attempt(timeout))
+}
+
+/// Each metastable row is over within five seconds of its trigger's end with the standard policies:
+/// the breaker keeps away what would have to be worked off, and asks again soon. Where a queue of five
+/// seconds is left, which is as long as callers wait, it takes up to ten.
+#[test]
+fn the_standard_policies_cure_every_row_within_five_seconds() {
+    let is_well = |seconds: &[outlast_sim::Second], within, what: &str| {
+        let is_bad =
+            |second: &outlast_sim::Second| f64::from(second.good) < 0.99 * f64::from(second.calls);
+        let last = seconds.iter().rposition(is_bad);
+        assert!(last.is_none_or(|last| last < within), "{what}: {last:?}");
+    };
+    let over = (BEGINS + 10 * SECOND).as_secs() as usize;
+    for seed in 0..10 {
+        for rate in [120.0, 148.0, 200.0, 280.0] {
+            let client = outage(&row("M01"), standard(SECOND), rate, 300 * SECOND, seed);
+            is_well(
+                &client.seconds[over..300],
+                5,
+                &format!("M01 at {rate}, seed {seed}"),
+            );
+        }
+        let client = overload(standard(5 * SECOND), 150, seed);
+        is_well(&client.seconds[900..2700], 10, &format!("M04, seed {seed}"));
+    }
+    for seed in 0..3 {
+        let bad = after_a_cut(Some(standard(3 * SECOND)), 6200.0, 0.20, 10, seed);
         assert!(
             bad.last().is_none_or(|last| *last < 5),
             "{bad:?}, seed {seed}"
