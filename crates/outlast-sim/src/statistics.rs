@@ -89,8 +89,9 @@ impl Share {
         Share {
             yes,
             of,
-            low: (middle - half).max(0.0),
-            high: (middle + half).min(1.0),
+            // At 0 and 1 an end is just there, but for rounding.
+            low: (middle - half).clamp(0.0, share),
+            high: (middle + half).clamp(share, 1.0),
         }
     }
 
@@ -158,7 +159,12 @@ pub fn unsettled(values: &[f64]) -> Option<usize> {
 fn student(degrees: usize) -> f64 {
     match STUDENT.get(degrees - 1) {
         Some(quantile) => *quantile,
-        None => NORMAL + (NORMAL * NORMAL * NORMAL + NORMAL) / (4.0 * degrees as f64),
+        None => {
+            let (z, n) = (NORMAL, degrees as f64);
+            let square = z * z;
+            let first = z * (square + 1.0) / (4.0 * n);
+            first + z * (1.0 + ((5.0 * square + 16.0) * square + 3.0) / (96.0 * n * n))
+        }
     }
 }
 
@@ -191,10 +197,13 @@ mod tests {
             let share = Share::new(yes, of);
             let close = (share.low - low).abs() < 1e-3 && (share.high - high).abs() < 1e-3;
             assert!(close, "{share:?}");
+            let inside = share.low <= share.share() && share.share() <= share.high;
+            assert!(inside, "{share:?}");
         };
         check(20, 20, 0.8389, 1.0);
         check(0, 20, 0.0, 0.1611);
         check(10, 20, 0.2993, 0.7007);
+        check(0, 10, 0.0, 0.2775);
         check(0, 0, 0.0, 1.0);
     }
 
