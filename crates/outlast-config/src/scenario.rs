@@ -85,9 +85,8 @@ pub struct Service {
     pub gone: Gone,
     /// What those hear who are refused.
     pub refusal: Refusal,
-    /// Upstreams of the plan that it calls for each request: one item after the other, those of an
-    /// item at once.
-    pub calls: Vec<Vec<usize>>,
+    /// What it calls for its requests, by their kind; a request that nothing is said of calls nothing.
+    pub calls: Vec<Calls>,
     /// Where its replicas are, in turn; empty for nowhere in particular.
     pub zones: Vec<String>,
     /// Services without which it is not ready.
@@ -96,7 +95,31 @@ pub struct Service {
     pub liveness: Option<Liveness>,
 }
 
+/// What a service calls for a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Calls {
+    /// The upstream of the plan that the request came through; any, if there is none.
+    pub through: Option<usize>,
+    /// Upstreams of the plan: one item after the other, those of an item at once.
+    pub steps: Vec<Vec<usize>>,
+}
+
 impl Service {
+    /// Which of its `calls` are those of requests that come through an upstream; as many as there are
+    /// if it calls nothing for them.
+    pub fn kind(&self, upstream: usize) -> u32 {
+        let of_it = |calls: &Calls| calls.through.is_none_or(|through| through == upstream);
+        let found = self.calls.iter().position(of_it);
+        found.unwrap_or(self.calls.len()) as u32
+    }
+
+    /// All upstreams of the plan that it calls.
+    pub(crate) fn called(&self) -> impl Iterator<Item = usize> {
+        self.calls
+            .iter()
+            .flat_map(|calls| calls.steps.iter().flatten().copied())
+    }
+
     /// Where a replica is.
     pub fn zone(&self, replica: u32) -> Option<&str> {
         let count = self.zones.len().max(1);
@@ -212,6 +235,8 @@ pub struct Client {
     pub repeatable: bool,
     /// Where it is.
     pub zone: Option<String>,
+    /// The process whose policies it shares with others. Default: those are its own.
+    pub process: Option<String>,
 }
 
 /// How often a client calls.

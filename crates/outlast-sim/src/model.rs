@@ -50,6 +50,7 @@ pub struct Place {
     /// Any in turn, if it is none of them.
     pub(crate) replica: Option<u32>,
     pub(crate) distance: Duration,
+    pub(crate) kind: u32,
 }
 
 impl Place {
@@ -59,6 +60,7 @@ impl Place {
             service,
             replica: Some(replica),
             distance: Duration::ZERO,
+            kind: 0,
         }
     }
 
@@ -68,6 +70,7 @@ impl Place {
             service,
             replica: None,
             distance: Duration::ZERO,
+            kind: 0,
         }
     }
 
@@ -75,6 +78,13 @@ impl Place {
     /// known at once all the same.
     pub fn distance(mut self, distance: Duration) -> Place {
         self.distance = distance;
+        self
+    }
+
+    /// Of what kind requests are that come through here; those of a kind that the service does not
+    /// know make no calls. Default 0.
+    pub fn kind(mut self, kind: u32) -> Place {
+        self.kind = kind;
         self
     }
 }

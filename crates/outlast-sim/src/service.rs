@@ -31,9 +31,12 @@ pub struct Service {
     pub(crate) refusal: Refusal,
     pub(crate) ready_with: Vec<usize>,
     pub(crate) liveness: Option<Liveness>,
-    /// One after the other; those of one item at once. Each by the number of the replica.
-    pub(crate) calls: Vec<Vec<Vec<usize>>>,
+    /// By the kind of the request.
+    pub(crate) calls: Vec<Steps>,
 }
+
+/// Calls one after the other; those of one item at once. Each by the number of the replica.
+pub(crate) type Steps = Vec<Vec<Vec<usize>>>;
 
 /// What a caller hears who is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,7 +93,7 @@ impl Service {
             refusal: Refusal::Unsent,
             ready_with: Vec::new(),
             liveness: None,
-            calls: Vec::new(),
+            calls: vec![Steps::new()],
         }
     }
 
@@ -137,7 +140,7 @@ impl Service {
         self
     }
 
-    /// Each request makes a call through this upstream before it is answered, after those that were
+    /// Each request, of the kind that was begun last, makes a call through this upstream before it is answered, after those that were
     /// added before. It fails if one of them does.
     pub fn calls(self, upstream: UpstreamId) -> Service {
         self.calls_at_once(&[vec![upstream]])
@@ -154,7 +157,16 @@ impl Service {
             assert!(!call.is_empty(), "an upstream to call through");
             call.iter().map(|upstream| upstream.0).collect()
         };
-        self.calls.push(calls.iter().map(numbers).collect());
+        let kind = self.calls.last_mut().expect("there is a first kind");
+        kind.push(calls.iter().map(numbers).collect());
+        self
+    }
+
+    /// Calls that are added from now on are those of requests of one more kind: the first are of kind
+    /// 0, those after this of kind 1. All kinds share the workers and the queue. Of what kind a request
+    /// is says the place it comes through ([`Place::kind`](crate::Place::kind)).
+    pub fn another_kind(mut self) -> Service {
+        self.calls.push(Steps::new());
         self
     }
 

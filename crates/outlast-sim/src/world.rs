@@ -15,6 +15,7 @@ use std::time::Duration;
 use outlast_core::call::{AttemptId, Call};
 use outlast_core::outcome::Outcome;
 use outlast_core::rng::mix;
+use outlast_core::tier::Tier;
 use outlast_core::time::Time;
 use outlast_core::upstream::Upstream;
 
@@ -65,6 +66,7 @@ struct Caller {
     owner: Owner,
     began: Time,
     deadline: Time,
+    tier: Tier,
     /// What its attempts are worked on as.
     live: [Option<Live>; MOST_LIVE],
     /// The last result that counted.
@@ -108,6 +110,10 @@ struct Request {
     caller: Option<(Ref, u32)>,
     service: usize,
     replica: u32,
+    /// Which of its service's calls it makes.
+    kind: u32,
+    /// How critical its call is, and so are those that it makes.
+    tier: Tier,
     /// Random numbers are drawn by it: equal for the same attempt in another configuration.
     key: u64,
     came: Time,
@@ -115,7 +121,7 @@ struct Request {
     /// One way between its caller and its service.
     distance: Duration,
     stage: Stage,
-    /// Which of its service's calls it makes, and how many of those at once have not ended.
+    /// At which of those calls it is, and how many of those at once have not ended.
     step: usize,
     pending: usize,
     calls: Vec<Ref>,

@@ -18,10 +18,29 @@ impl<'a> Binder<'a> {
             let mend = "add one, such as `shop: { upstream: db, rate: 100/s }`";
             self.problem(self.view.place_of("clients"), "nobody calls", mend);
         }
-        entries
-            .iter()
-            .filter_map(|entry| self.client(entry))
-            .collect()
+        let mut clients: Vec<Client> = Vec::new();
+        for entry in entries {
+            if let Some(client) = self.client(entry) {
+                self.refuse_two_places(entry, &client, &clients);
+                clients.push(client);
+            }
+        }
+        clients
+    }
+
+    /// A process is in one place, and as often there for all who are in it.
+    fn refuse_two_places(&mut self, entry: &Entry, client: &Client, before: &[Client]) {
+        let is_with = |other: &&Client| client.process.is_some() && other.process == client.process;
+        let Some(other) = before.iter().find(is_with) else {
+            return;
+        };
+        if (&other.zone, other.copies) != (&client.zone, client.copies) {
+            let name = &other.name;
+            let message = format!("its process is elsewhere, or not as often there, for `{name}`");
+            let mend = "give both the same `zone` and `copies`";
+            let view = View::new(&entry.node, &sections::CLIENT);
+            self.problem(view.value_place("process"), message, mend);
+        }
     }
 
     fn client(&mut self, entry: &Entry) -> Option<Client> {
@@ -58,6 +77,7 @@ impl<'a> Binder<'a> {
             },
             repeatable: !never && view.truth("repeatable") != Some(false),
             zone: view.text("zone").map(str::to_owned),
+            process: view.text("process").map(str::to_owned),
         })
     }
 
@@ -93,8 +113,9 @@ impl<'a> Binder<'a> {
                 Some(Load::Steady(interval))
             }
             ["users"] => {
+                let known = self.problems.len();
                 let thinks = self.law(view, "thinks");
-                if thinks == Law::Fixed(Duration::ZERO) {
+                if thinks == Law::Fixed(Duration::ZERO) && self.problems.len() == known {
                     let mend = "let users think for some time, or they never stop calling";
                     self.problem(
                         view.place_of("thinks"),

@@ -19,11 +19,7 @@ impl Binder<'_> {
         let of_services = services.iter().zip(entries).flat_map(|(service, entry)| {
             let view = View::new(&entry.node, &sections::SERVICE);
             let place = view.place_of("calls");
-            service
-                .calls
-                .iter()
-                .flatten()
-                .map(move |call| (*call, place))
+            service.called().map(move |call| (call, place))
         });
         let mut used: Vec<(usize, At)> = Vec::new();
         for (upstream, place) in of_clients.chain(of_services) {
@@ -50,6 +46,7 @@ impl Binder<'_> {
             service.replicas = service.replicas.max(1);
         }
         self.refuse_unused(&upstreams, services);
+        self.refuse_calls_of_others(&upstreams);
         if self.problems.is_empty() {
             self.sort(&mut upstreams, services);
         }
@@ -88,12 +85,6 @@ impl Binder<'_> {
         if let Some(shared) = shared {
             self.count_replicas(upstream, shared, services)?;
         }
-        let zoned = |service: usize, services: &mut [Service]| {
-            let given = upstream.endpoints.iter().filter_map(|one| one.zone.clone());
-            if services[service].zones.is_empty() {
-                services[service].zones = given.collect();
-            }
-        };
         let mut places = Vec::new();
         for (number, own) in (0u32..).zip(&own) {
             let service = own.or(shared)?;
@@ -113,10 +104,35 @@ impl Binder<'_> {
                 replica: Some(replica),
             }));
         }
-        if let Some(service) = shared {
-            zoned(service, services);
-        }
+        self.take_zones(upstream, place, &places, services);
         Some(places)
+    }
+
+    /// Services that say nothing of zones are where their endpoints are.
+    fn take_zones(
+        &mut self,
+        upstream: &Upstream,
+        at: At,
+        places: &[Place],
+        services: &mut [Service],
+    ) {
+        for (number, service) in services.iter_mut().enumerate() {
+            let ends = upstream.endpoints.iter().zip(places);
+            let ends = ends.filter(|(_, place)| place.service == number);
+            let zones: Vec<_> = ends.map(|(endpoint, _)| endpoint.zone.as_ref()).collect();
+            if !service.zones.is_empty() || zones.iter().all(Option::is_none) {
+                continue;
+            }
+            if zones.iter().any(Option::is_none) {
+                let message = format!("some endpoints of `{}` are in no zone", upstream.name);
+                let mend = format!(
+                    "give each a zone, or `{}` the `zones` of its replicas",
+                    service.name
+                );
+                self.problem(at, message, mend);
+            }
+            service.zones = zones.into_iter().flatten().cloned().collect();
+        }
     }
 
     /// As many replicas as endpoints, unless one endpoint stands for all.
@@ -171,13 +187,33 @@ impl Binder<'_> {
         }
     }
 
+    /// Calls for requests that never come are those of a name that was misspelt.
+    fn refuse_calls_of_others(&mut self, upstreams: &[Option<Vec<Place>>]) {
+        for (number, entry) in self.view.names("services").iter().enumerate() {
+            let view = View::new(&entry.node, &sections::SERVICE);
+            for kind in view.names("calls") {
+                let name = &kind.key;
+                let plan = self.plan.upstreams.iter();
+                let leads = plan.zip(upstreams).any(|(upstream, places)| {
+                    let mut places = places.iter().flatten();
+                    upstream.name == *name && places.any(|place| place.service == number)
+                });
+                if !leads && self.problems.is_empty() {
+                    let message = format!("no request comes to `{}` through `{name}`", entry.key);
+                    let mend = "name an upstream that leads there, and that somebody calls";
+                    self.problem(kind.key_place, message, mend);
+                }
+            }
+        }
+    }
+
     /// Puts services after those that they call; in a circle nobody could be the first.
     fn sort(&mut self, upstreams: &mut [Option<Vec<Place>>], services: &mut Vec<Service>) {
         let mut order: Vec<usize> = Vec::new();
         while order.len() < services.len() {
             let is_ready = |number: &usize| {
-                let calls = services[*number].calls.iter().flatten();
-                let mut places = calls.flat_map(|call| upstreams[*call].iter().flatten());
+                let calls = services[*number].called();
+                let mut places = calls.flat_map(|call| upstreams[call].iter().flatten());
                 !order.contains(number) && places.all(|place| order.contains(&place.service))
             };
             match (0..services.len()).find(is_ready) {

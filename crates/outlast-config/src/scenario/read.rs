@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::bind::{Binder, texts};
-use super::{Gone, Law, Liveness, Refusal, Service, Warms, data};
+use super::{Calls, Gone, Law, Liveness, Refusal, Service, Warms, data};
 use crate::policies::section_of;
 use crate::sections;
 use crate::value;
 use crate::view::View;
-use crate::yaml::{Entry, Value};
+use crate::yaml::{Entry, Node, Value};
 
 impl Binder<'_> {
     /// In the order of the file; replicas that are not given are 0 until it is known where
@@ -61,8 +61,30 @@ impl Binder<'_> {
         }
     }
 
-    fn calls(&mut self, view: View<'_>) -> Vec<Vec<usize>> {
-        let Some(Value::List(items)) = view.node_of("calls").map(|node| &node.value) else {
+    fn calls(&mut self, view: View<'_>) -> Vec<Calls> {
+        let Some(node) = view.node_of("calls") else {
+            return Vec::new();
+        };
+        let Value::Map(entries) = &node.value else {
+            let steps = self.steps(node);
+            return vec![Calls {
+                through: None,
+                steps,
+            }];
+        };
+        let mut calls = Vec::new();
+        for entry in entries {
+            let through = self.upstream(&entry.key, entry.key_place);
+            let steps = self.steps(&entry.node);
+            if through.is_some() {
+                calls.push(Calls { through, steps });
+            }
+        }
+        calls
+    }
+
+    fn steps(&mut self, node: &Node) -> Vec<Vec<usize>> {
+        let Value::List(items) = &node.value else {
             return Vec::new();
         };
         let mut calls = Vec::new();

@@ -146,9 +146,9 @@ pub(crate) static SERVICE: Section = Section {
         ),
         key(
             "calls",
-            Kind::List(&Kind::AnyOf(&[Kind::Text, Kind::List(&Kind::Text)])),
+            Kind::AnyOf(&[CALLS, Kind::Names(&CALLS)]),
             Means("none"),
-            "upstreams it calls for each request, one after the other; those of an inner list at once",
+            "upstreams it calls for each request, one after the other, those of an inner list at once; or, by the upstream that a request came through, those for such requests",
         ),
         key(
             "zones",
@@ -170,6 +170,8 @@ pub(crate) static SERVICE: Section = Section {
         ),
     ],
 };
+
+const CALLS: Kind = Kind::List(&Kind::AnyOf(&[Kind::Text, Kind::List(&Kind::Text)]));
 
 pub(crate) static LAW: Section = Section {
     name: "a law of durations",
@@ -360,6 +362,12 @@ pub(crate) static CLIENT: Section = Section {
             Kind::Count(1, 10_000),
             Is("1"),
             "processes with policies of their own that share the load",
+        ),
+        key(
+            "process",
+            Kind::Text,
+            Means("one of its own"),
+            "clients that name the same process share its policies, as behind one gateway",
         ),
         key(
             "deadline",

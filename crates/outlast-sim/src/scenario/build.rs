@@ -1,5 +1,6 @@
 //! From a scenario to a model.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use outlast_config::scenario::{self as file, Effect, Load, Scenario, Target};
@@ -34,6 +35,7 @@ pub(super) fn model(scenario: &Scenario, policies: &[Config], seed: u64) -> (Mod
             clients: Vec::new(),
             upstreams: vec![Vec::new(); policies.len()],
         },
+        processes: BTreeMap::new(),
     };
     for service in &scenario.services {
         builder.service(service);
@@ -52,6 +54,8 @@ struct Builder<'a> {
     policies: &'a [Config],
     model: Model,
     numbers: Numbers,
+    /// Upstreams of processes that several clients are in: by name, the plan's upstream, and copy.
+    processes: BTreeMap<(String, usize, u32), UpstreamId>,
 }
 
 impl Builder<'_> {
@@ -80,7 +84,24 @@ impl Builder<'_> {
         if let Some(liveness) = &from.liveness {
             service = service.liveness(Self::liveness(liveness));
         }
-        for at_once in &from.calls {
+        for (kind, calls) in from.calls.iter().enumerate() {
+            if kind > 0 {
+                service = service.another_kind();
+            }
+            service = self.calls(service, from, &calls.steps);
+        }
+        let number = self.model.service(service);
+        self.numbers.services.push(number);
+    }
+
+    /// Adds these calls, of which each replica makes its own.
+    fn calls(
+        &mut self,
+        mut service: Service,
+        from: &file::Service,
+        steps: &[Vec<usize>],
+    ) -> Service {
+        for at_once in steps {
             let calls: Vec<Vec<UpstreamId>> = at_once
                 .iter()
                 .map(|upstream| {
@@ -90,8 +111,7 @@ impl Builder<'_> {
                 .collect();
             service = service.calls_at_once(&calls);
         }
-        let number = self.model.service(service);
-        self.numbers.services.push(number);
+        service
     }
 
     fn services(numbers: &[usize]) -> Vec<ServiceId> {
@@ -121,7 +141,8 @@ impl Builder<'_> {
                 Some(replica) => (Place::replica(service, replica), replica),
                 None => (Place::any(service), 0),
             };
-            made.distance(scenario.distance(zone, there.zone(replica)))
+            let distance = scenario.distance(zone, there.zone(replica));
+            made.distance(distance).kind(there.kind(number))
         };
         let places: Vec<_> = places.iter().map(place).collect();
         let made = self
@@ -132,11 +153,25 @@ impl Builder<'_> {
         made
     }
 
+    /// That of a copy of a client, which others may have as well.
+    fn upstream_of(&mut self, client: &file::Client, copy: u32) -> UpstreamId {
+        let zone = client.zone.as_deref();
+        let Some(process) = &client.process else {
+            return self.upstream(client.upstream, zone);
+        };
+        let key = (process.clone(), client.upstream, copy);
+        if let Some(shared) = self.processes.get(&key) {
+            return *shared;
+        }
+        let made = self.upstream(client.upstream, zone);
+        self.processes.insert(key, made);
+        made
+    }
+
     fn client(&mut self, number: usize, from: &file::Client) {
-        let zone = from.zone.as_deref();
-        let first = self.upstream(from.upstream, zone);
+        let first = self.upstream_of(from, 0);
         let others: Vec<_> = (1..from.copies)
-            .map(|_| self.upstream(from.upstream, zone))
+            .map(|copy| self.upstream_of(from, copy))
             .collect();
         let client = match &from.load {
             Load::Open(points) => Client::open(first, self.load(number, points)),

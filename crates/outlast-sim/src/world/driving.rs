@@ -14,10 +14,8 @@ impl World {
         let deadline = who
             .deadline
             .map_or(Time::MAX, |deadline| self.now + deadline);
-        let asked = Asked::new(seed)
-            .tier(who.tier)
-            .repeatable(who.repeatable)
-            .deadline(deadline);
+        let tier = who.tier;
+        let asked = Asked::new(seed).repeatable(who.repeatable);
         let upstream = match (who.upstreams.as_slice(), &who.load) {
             ([only], _) => *only,
             (many, Load::Closed { .. }) => many[(index >> USER_SHIFT) as usize % many.len()],
@@ -39,17 +37,18 @@ impl World {
             report.calls += 1;
             report.second(now).calls += 1;
         }
-        self.call(upstream, owner, asked, deadline);
+        self.call(upstream, owner, asked, (deadline, tier));
     }
 
-    /// Makes a call; it may have ended when this returns.
+    /// Makes a call with this deadline and tier; it may have ended when this returns.
     pub(super) fn call(
         &mut self,
         upstream: usize,
         owner: Owner,
         asked: Asked,
-        deadline: Time,
+        (deadline, tier): (Time, Tier),
     ) -> Ref {
+        let asked = asked.deadline(deadline).tier(tier);
         let call = match &self.model.upstreams[upstream].policies {
             Policies::Outlast(policies) => Some(Call::new(Arc::clone(policies), asked, self.now)),
             Policies::Plain(_) => None,
@@ -62,6 +61,7 @@ impl World {
             owner,
             began: self.now,
             deadline,
+            tier,
             live: [None; MOST_LIVE],
             result: None,
             outcome: None,
@@ -212,11 +212,13 @@ impl World {
             *turn = (*turn + 1) % self.replicas[service].len() as u32;
             *turn
         });
-        let key = self.key_of(caller.owner);
+        let (key, tier) = (self.key_of(caller.owner), caller.tier);
         let request = self.requests.insert(Request {
             caller: Some((at, number)),
             service,
             replica,
+            kind: place.kind,
+            tier,
             key: key.wrapping_add(u64::from(number)),
             came: self.now,
             deadline: ends.min(caller.deadline),

@@ -139,7 +139,10 @@ impl World {
     fn calls_on(&mut self, at: Ref, step: usize) {
         let request = self.requests.get_mut(at).expect("it goes on");
         let (service, replica) = (request.service, request.replica as usize);
-        let all = &self.model.services[service].calls;
+        let kinds = &self.model.services[service].calls;
+        let all = kinds
+            .get(request.kind as usize)
+            .map_or(&[][..], Vec::as_slice);
         let Some(calls) = all.get(step) else {
             return self.finish(at, Outcome::Success);
         };
@@ -163,16 +166,17 @@ impl World {
 
     fn calls_one(&mut self, at: Ref, upstream: usize, number: usize) {
         let request = self.requests.get(at).expect("it goes on");
-        let (service, key, deadline) = (request.service, request.key, request.deadline);
+        let (service, key) = (request.service, request.key);
+        let said = (request.deadline, request.tier);
         let seed = self
             .draws
             .bits(service as u32, Purpose::Call, key ^ (number as u64) << 56);
-        let asked = Asked::new(seed).deadline(deadline);
+        let asked = Asked::new(seed);
         let owner = Owner::Request {
             request: at,
             number,
         };
-        let call = self.call(upstream, owner, asked, deadline);
+        let call = self.call(upstream, owner, asked, said);
         if self.callers.get(call).is_some()
             && let Some(request) = self.requests.get_mut(at)
         {

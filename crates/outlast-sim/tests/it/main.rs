@@ -20,4 +20,5 @@ mod rows;
 mod slo;
 mod storm;
 mod tails;
+mod trial;
 mod worlds;
