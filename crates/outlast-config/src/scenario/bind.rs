@@ -199,12 +199,13 @@ impl<'a> Binder<'a> {
             let mend = "add something with `from` and `to` to `timeline`";
             self.problem(place, "nothing happens that could be over", mend);
         }
-        if let super::Window::Recovered(after) = promise.window
-            && scenario
-                .over()
-                .is_some_and(|over| over + after >= scenario.lasts)
-        {
-            let mend = "let the world run for longer after its last fault";
+        let begins = match promise.window {
+            super::Window::Recovered(after) => scenario.over().map(|over| over + after),
+            super::Window::Between(span) => Some(span.from),
+            super::Window::Always | super::Window::During | super::Window::Before => None,
+        };
+        if begins.is_some_and(|begins| begins >= scenario.lasts) {
+            let mend = "let the world run for longer";
             self.problem(place, "the run ends before that", mend);
         }
         let Limit { above, value, .. } = promise.limit;

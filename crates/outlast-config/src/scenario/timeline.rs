@@ -49,13 +49,13 @@ impl Binder<'_> {
                 "let `to` be later",
             );
         }
-        if from >= lasts || to.is_some_and(|to| to > lasts) {
+        let late = [
+            ("from", from >= lasts),
+            ("to", to.is_some_and(|to| to > lasts)),
+        ];
+        if let Some((key, _)) = late.into_iter().find(|(_, late)| *late) {
             let mend = "let it happen, and end, within `for`";
-            self.problem(
-                view.value_place("from"),
-                "the world has ended by then",
-                mend,
-            );
+            self.problem(view.value_place(key), "the world has ended by then", mend);
         }
         let target = self.target(view, place, services, clients)?;
         let share = |key| view.share(key).map(|share| share.as_f64());
@@ -183,7 +183,7 @@ impl Binder<'_> {
             let mend = "give the client a `rate`";
             self.problem(place, "only a rate can be more or less", mend);
         }
-        if !of_client && view.node_of("replica").is_some() && view.node_of("service").is_none() {
+        if view.node_of("replica").is_some() && view.node_of("service").is_none() {
             let mend = "name the `service`, or leave `replica` out";
             self.problem(view.place_of("replica"), "a replica of what?", mend);
         }

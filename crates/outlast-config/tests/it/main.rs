@@ -9,6 +9,7 @@ mod documents;
 mod errors;
 mod plans;
 mod providers;
+mod scenarios;
 mod warnings;
 
 /// All that is wrong with a text.
