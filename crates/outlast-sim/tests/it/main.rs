@@ -17,6 +17,7 @@ mod overload;
 mod queues;
 mod retries;
 mod rows;
+mod scenarios;
 mod slo;
 mod storm;
 mod tails;
