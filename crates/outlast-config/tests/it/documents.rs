@@ -6,6 +6,7 @@ const DEGRADATION: &str = include_str!("../../../../docs/degradation.md");
 const GATEWAY: &str = include_str!("../../../../docs/gateway.md");
 const REDUNDANCY: &str = include_str!("../../../../docs/redundancy.md");
 const PROVIDERS: &str = include_str!("../../../../docs/providers.md");
+const SCENARIOS: &str = include_str!("../../../../docs/scenarios.md");
 const OVERLOAD: &str = include_str!("../../../../docs/overload.md");
 
 #[test]
@@ -38,6 +39,28 @@ fn the_reference_is_that_of_the_code() {
         GUIDE.contains(&reference),
         "put the output of `outlast schema --markdown` at the end of docs/policy-file.md"
     );
+}
+
+#[test]
+fn the_reference_of_scenarios_is_that_of_the_code() {
+    let reference = outlast_config::scenario_reference();
+    assert!(
+        SCENARIOS.contains(&reference),
+        "put the output of `outlast schema --scenario --markdown` at the end of docs/scenarios.md"
+    );
+}
+
+#[test]
+fn the_scenario_in_the_guide_is_good() {
+    let block = SCENARIOS.split("```yaml\n").nth(1).unwrap();
+    let text = block.split("```").next().unwrap();
+    let policy = "routes: { buy: { match: POST /orders, upstream: buy }, track: { match: /**, upstream: track } }\n\
+                  upstreams: { buy: { endpoints: { shop: http://s:1 } }, track: { endpoints: { shop: http://s:1 } }, \
+                  payment: { endpoints: http://p:1 }, shipping: { endpoints: http://h:1 } }";
+    let draft = outlast_config::scenario::parse("guide.yaml", text).unwrap();
+    let scenario = draft.bind(&crate::plan(policy));
+    let scenario = scenario.unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!((scenario.clients.len(), scenario.promises.len()), (2, 4));
 }
 
 #[test]

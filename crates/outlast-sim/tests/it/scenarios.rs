@@ -146,8 +146,9 @@ fn metastable() {
 }
 
 #[test]
-fn every_shipped_scenario_has_a_test_and_tells_its_command() {
+fn every_shipped_scenario_has_a_test_a_paragraph_and_its_command() {
     let tests = include_str!("scenarios.rs");
+    let guide = include_str!("../../../../docs/scenarios.md");
     for name in files(".yaml") {
         let Some(name) = name.strip_suffix(".yaml").filter(|name| !is_policy(name)) else {
             continue;
@@ -156,6 +157,8 @@ fn every_shipped_scenario_has_a_test_and_tells_its_command() {
             tests.contains(&format!("\"{name}\",")),
             "{name} has no test"
         );
+        let told = format!("[`{name}`](../scenarios/{name}.yaml)");
+        assert!(guide.contains(&told), "{name} is not in the guide");
         let text = std::fs::read_to_string(folder().join(format!("{name}.yaml"))).unwrap();
         let command = format!("#   outlast sim scenarios/{name}.yaml --vs scenarios/");
         assert!(text.starts_with("# ") && text.contains(&command), "{name}");
