@@ -89,7 +89,6 @@ fn region() {
         &[
             "p50 < 30ms before faults",
             "p99 < 300ms from 50s to 100s",
-            "recovery <= 2s",
             "attempts/calls <= 1.1",
         ],
     );
