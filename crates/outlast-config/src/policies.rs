@@ -289,9 +289,10 @@ fn breaker(part: View<'_>) -> breaker::Config {
     {
         config = config.min_calls(calls);
     }
-    if part.node_of("cooldown").is_some() {
-        config = config.cooldown(backoff(part, "cooldown"));
-    }
+    config = match part.node_of("cooldown") {
+        Some(_) => config.cooldown(backoff(part, "cooldown")),
+        None => config.soon(),
+    };
     type Set<T> = fn(breaker::Config, T) -> breaker::Config;
     let counts: [(&str, Set<u32>); 3] = [
         ("trials", breaker::Config::trials),

@@ -49,6 +49,14 @@ pub(super) fn picture(sim: &Sim, results: &[Outcome]) -> Picture {
         }),
     ];
     for (number, service) in scenario.services.iter().enumerate() {
+        let is_called = |outcome: &Outcome| {
+            let present = &outcome.batch.course.present[number];
+            present.iter().any(|count| *count > 0)
+        };
+        if !results.iter().any(is_called) {
+            // It is only asked whether it is there.
+            continue;
+        }
         let title = format!("at {}, waiting or worked on", service.name);
         let at = move |course: &Course| means(&course.present[number], course.runs);
         panels.push(panel(&title, "requests", results, at));
@@ -79,12 +87,25 @@ pub(super) fn picture(sim: &Sim, results: &[Outcome]) -> Picture {
     let files: Vec<_> = results.iter().map(file_name).collect();
     Picture {
         title: format!("{name}: {}", files.join(" against ")),
-        subtitle: format!(
-            "means of {runs} runs from seed {}, second by second",
-            first.seed
-        ),
+        subtitle: format!("means of {runs} runs from seed {}", first.seed),
         panels,
     }
+}
+
+/// The means of as many seconds as leave a line that can be drawn, from the second `first` on. What is
+/// no number is left out of them.
+fn thinned(values: &[f64], first: usize) -> Vec<(f64, f64)> {
+    let width = values.len().div_ceil(MOST_POINTS).max(1);
+    let mean = |(number, seconds): (usize, &[f64])| {
+        let finite: Vec<f64> = seconds
+            .iter()
+            .copied()
+            .filter(|one| one.is_finite())
+            .collect();
+        let sum: f64 = finite.iter().sum();
+        ((first + number * width) as f64, sum / finite.len() as f64)
+    };
+    values.chunks(width).enumerate().map(mean).collect()
 }
 
 fn file_name(outcome: &Outcome) -> String {
@@ -113,10 +134,10 @@ fn panel(
         // What began before was not counted.
         let first = outcome.trial.scenario().warm_up.as_secs() as usize;
         let values = values(&outcome.batch.course);
-        let counted = values.into_iter().enumerate().skip(first);
+        let counted = thinned(values.get(first..).unwrap_or_default(), first);
         Series {
             name: file_name(outcome),
-            points: counted.map(|(at, value)| (at as f64, value)).collect(),
+            points: counted,
             colour: number,
             dashed: number > 0,
         }
@@ -147,3 +168,6 @@ fn bands(panels: &mut [Panel], scenario: &Scenario) {
         }
     }
 }
+
+/// More points than there are pixels only make a file larger.
+const MOST_POINTS: usize = 600;

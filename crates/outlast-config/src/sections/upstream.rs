@@ -512,7 +512,7 @@ pub(crate) static BREAKER: Section = Section {
         key(
             "cooldown",
             Kind::AnyOf(&[Kind::Duration, Kind::Part(&BACKOFF)]),
-            Is("30s"),
+            Means("2s, give or take a quarter"),
             "how long it stays open; a backoff grows with every failed trial",
         ),
         key(

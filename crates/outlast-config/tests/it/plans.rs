@@ -208,7 +208,7 @@ fn a_default_that_is_written_changes_nothing() {
         ("", ", budget: 10%, enforce_deadline: true"),
         (
             ", breaker: on",
-            ", breaker: { consecutive: 5, within: 30s, cooldown: 30s, trials: 3, successes: 3, tolerate: 0, enforce: true }",
+            ", breaker: { consecutive: 5, within: 30s, cooldown: { kind: constant, base: 2s, jitter: 25% }, trials: 3, successes: 3, tolerate: 0, enforce: true }",
         ),
         (
             ", breaker: { ratio: 50% }",

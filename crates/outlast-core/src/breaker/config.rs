@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Jitter};
 use crate::config::{ConfigError, DAY, ensure};
 use crate::ratio::Ratio;
 use crate::window::{Window, check_length};
@@ -123,6 +123,20 @@ impl Config {
     pub fn cooldown(mut self, cooldown: impl Into<Backoff>) -> Config {
         self.cooldown = cooldown.into();
         self
+    }
+
+    /// A cooldown of two seconds, give or take a quarter: what [`Config::standard`] and policy files
+    /// have. A trial costs one call, and nobody is blind for long when an outage is over.
+    ///
+    /// [`Config::standard`]: crate::upstream::Config::standard
+    pub fn soon(self) -> Config {
+        let spread = Jitter::Proportional(Ratio::percent(25));
+        let longest = Duration::from_secs(5);
+        self.cooldown(
+            Backoff::constant(Duration::from_secs(2))
+                .jitter(spread)
+                .max(longest),
+        )
     }
 
     /// At most so many trials at once in half-open. Default 3.

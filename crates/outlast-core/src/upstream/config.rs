@@ -1,10 +1,6 @@
 //! The settings of an upstream: one optional block per policy.
 
-use std::time::Duration;
-
-use crate::backoff::{Backoff, Jitter};
 use crate::config::{ConfigError, ensure};
-use crate::ratio::Ratio;
 use crate::{
     balance, breaker, budget, bulkhead, deadline, failover, fallback, fault, hedge, rate, retry,
     shed,
@@ -58,10 +54,8 @@ impl Config {
     /// breaker tries again after about two seconds: a trial costs one call, and an outage that is over
     /// is not made longer than that by those who do not know it.
     pub fn standard(name: impl Into<String>) -> Config {
-        let spread = Jitter::Proportional(Ratio::percent(25));
-        let cooldown = Backoff::constant(Duration::from_secs(2)).jitter(spread);
         Config::new(name)
-            .breaker(breaker::Config::default().cooldown(cooldown))
+            .breaker(breaker::Config::default().soon())
             .retry(retry::Config::default())
     }
 

@@ -7,7 +7,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use outlast_config::scenario::{Change, Load, Scenario};
+use outlast_config::scenario::{Change, Load, Scenario, Window};
 
 use super::{Failure, Trial, batch};
 use crate::statistics::Share;
@@ -18,7 +18,7 @@ pub enum Scaled {
     /// All rates and users.
     Load,
     /// How long everything in the timeline lasts, and the time between; the world runs so much
-    /// longer.
+    /// longer, and times in promises that lie behind the beginning move with it.
     Trigger,
 }
 
@@ -117,6 +117,13 @@ fn scale(scenario: &mut Scenario, scaled: Scaled, factor: f64) {
             for Change { from, to, .. } in &mut scenario.timeline {
                 *from = later(*from);
                 *to = to.map(later);
+            }
+            for promise in &mut scenario.promises {
+                if let Window::Between(span) = &mut promise.window
+                    && span.from >= begins
+                {
+                    (span.from, span.to) = (later(span.from), later(span.to));
+                }
             }
             if let Some(over) = over {
                 let rest = scenario.lasts.saturating_sub(over);
