@@ -235,6 +235,7 @@ const PROBE: f64 = 30.0;
 #[cfg(not(loom))]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::Value;
 
     use super::*;
 
@@ -257,32 +258,83 @@ mod tests {
         }
     }
 
-    /// Netflix concurrency-limits at a limit of 100, with a base of 10 ms.
-    #[test]
-    fn vegas_steps_as_published() {
-        let steps = [(101, 112), (105, 102), (110, 100), (150, 98)];
-        for (tenths, expected) in steps {
-            let mut vegas = Estimator::new(Limit::vegas().initial(100), 1).unwrap();
-            assert_eq!(vegas.update(sample(10 * MS, 100)), 100);
-            assert_eq!(vegas.update(sample(tenths * MS / 10, 100)), expected);
-        }
+    /// A row of the results that others have published.
+    fn row(id: &str) -> Value {
+        let text = include_str!("../../../../tests/vectors/sim.json");
+        let file: Value = serde_json::from_str(text).unwrap();
+        let mut rows = file["rows"].as_array().unwrap().iter();
+        rows.find(|row| row["id"] == id).unwrap().clone()
     }
 
-    /// The same for Gradient2, given the long-term mean of 10.
+    fn numbers(list: &Value) -> Vec<f64> {
+        let numbers = list.as_array().unwrap().iter();
+        numbers.map(|number| number.as_f64().unwrap()).collect()
+    }
+
+    fn number(value: &Value) -> f64 {
+        value.as_f64().unwrap()
+    }
+
+    fn millis(millis: f64) -> Duration {
+        Duration::from_secs_f64(millis / 1e3)
+    }
+
     #[test]
-    fn gradient2_steps_as_published() {
-        for (took, expected) in [(10.0, 100.8), (20.0, 95.8), (40.0, 90.8)] {
-            let next = gradient2(100.0, &mut 10.0, took, 1.5, sample(MS, 100)).unwrap();
-            let next = blend(100.0, next, Ratio::percent(20));
+    fn c01_vegas_steps_as_published() {
+        let row = row("C01");
+        let params = &row["params"];
+        let limit = number(&params["limit"]) as u32;
+        let in_flight = number(&params["inflight"]) as u32;
+        let base = millis(number(&params["rtt_noload_ms"]));
+        let steps = numbers(&params["rtt_ms"]).into_iter();
+        let mut count = 0;
+        for (took, expected) in steps.zip(numbers(&row["expected"]["new_limit"])) {
+            let mut vegas = Estimator::new(Limit::vegas().initial(limit), 1).unwrap();
+            assert_eq!(vegas.update(sample(base, in_flight)), limit);
+            let next = vegas.update(sample(millis(took), in_flight));
+            assert_eq!(f64::from(next), expected, "{took} ms");
+            count += 1;
+        }
+        assert_eq!(count, 4);
+    }
+
+    /// The long-term mean is given.
+    #[test]
+    fn c02_gradient2_steps_as_published() {
+        let row = row("C02");
+        let params = &row["params"];
+        let limit = number(&params["limit"]);
+        let in_flight = sample(MS, number(&params["inflight"]) as u32);
+        let tolerance = number(&params["tolerance"]);
+        let smoothing = Ratio::new(number(&params["smoothing"])).unwrap();
+        let steps = numbers(&params["short_rtt"]).into_iter();
+        let mut count = 0;
+        for (took, expected) in steps.zip(numbers(&row["expected"]["new_limit"])) {
+            let mut long = number(&params["long_rtt"]);
+            let next = gradient2(limit, &mut long, took, tolerance, in_flight).unwrap();
+            let next = blend(limit, next, smoothing);
             assert!((next - expected).abs() < 1e-9, "{next} for {expected}");
+            count += 1;
         }
+        assert_eq!(count, 3);
     }
 
     #[test]
-    fn aimd_steps_as_published() {
-        let aimd = || Estimator::new(Limit::aimd().initial(100), 1).unwrap();
-        assert_eq!(aimd().update(refused(60)), 90);
-        assert_eq!(aimd().update(sample(MS, 60)), 101);
+    fn c03_aimd_steps_as_published() {
+        let row = row("C03");
+        let params = &row["params"];
+        let limit = Limit::aimd()
+            .initial(number(&params["limit"]) as u32)
+            .max(number(&params["max"]) as u32)
+            .backoff(Ratio::new(number(&params["backoff"])).unwrap());
+        let aimd = || Estimator::new(limit, 1).unwrap();
+        let in_flight = number(&params["inflight"]) as u32;
+        let expected = numbers(&row["expected"]["new_limit"]);
+        let next = [
+            aimd().update(refused(in_flight)),
+            aimd().update(sample(MS, in_flight)),
+        ];
+        assert_eq!(next.map(f64::from)[..], expected);
         assert_eq!(aimd().update(sample(MS, 49)), 100);
     }
 
