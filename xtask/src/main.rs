@@ -14,7 +14,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
-        ["test"] => test::run(),
+        ["test"] => test::run(Extent::Usual),
+        ["test", "--long"] => test::run(Extent::Long),
         ["tidy"] => tidy::run(),
         ["miri"] => miri(),
         ["bench", "gateway"] => gateway::run(),
@@ -37,11 +38,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// How much of what can be tested is.
+#[derive(Clone, Copy)]
+enum Extent {
+    /// What takes minutes.
+    Usual,
+    /// Simulations with all their seeds and calls as well.
+    Long,
+}
+
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
   test            everything that must hold: formatting, lints, tests, loom, docs, examples,
-                  dependencies, tidiness
+                  dependencies, tidiness; with --long, simulations with all their seeds and calls
   tidy            the tree: ranks of crates, links, module docs, files that nobody reads
   miri            the machine's tests under Miri; needs a nightly with `miri` and `rust-src`
   bench gateway   measure the gateway beside Envoy, HAProxy and nginx; writes

@@ -2,14 +2,18 @@
 
 use std::process::{Command, Stdio};
 
-use crate::{cargo, cargo_with, root, tidy};
+use crate::{Extent, cargo, cargo_with, root, tidy};
 
-pub(crate) fn run() -> Result<(), String> {
+pub(crate) fn run(extent: Extent) -> Result<(), String> {
     tidy::run()?;
     cargo(&["fmt", "--all", "--check"])?;
     lint()?;
     python()?;
-    cargo(&["test", "--workspace", "--all-features"])?;
+    let environment: &[_] = match extent {
+        Extent::Usual => &[],
+        Extent::Long => &[("OUTLAST_LONG", "1")],
+    };
+    cargo_with(&["test", "--workspace", "--all-features"], environment)?;
     loom()?;
     examples()?;
     cargo_with(

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use outlast_core::upstream::Config;
-use outlast_core::{breaker, bulkhead, hedge, retry};
+use outlast_core::{breaker, bulkhead, deadline, hedge, rate, retry};
 use outlast_sim::{Client, Curve, Law, Model, Report, Service};
 
-use crate::rows::row;
+use crate::rows::{row, sized};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -60,6 +60,45 @@ fn another_policy_sees_the_same_world() {
     let plain = calls(Config::new("db"));
     let hedged = calls(Config::new("db").hedge(hedge::Config::after(1000 * MS)));
     assert_eq!(plain, hedged);
+}
+
+/// The model of the row, whose speed `cargo xtask bench sim` measures: its counts are those of three
+/// attempts that fail independently of each other.
+#[test]
+fn d02_the_model_that_is_measured_does_what_it_should() {
+    let row = row("D02");
+    let (failures, calls) = (0.05, sized(2e5, row.parameter("requests")));
+    let mut model = Model::new(42);
+    let service = Service::new(Law::exponential(10 * MS)).workers(8);
+    let service = model.service(service.failures(failures));
+    let config = Config::new("up")
+        .deadline(deadline::Config::default().attempt(1000 * MS))
+        .rate(rate::Config::new(100_000, 1000 * MS))
+        .retry(retry::Config::attempts(3))
+        .breaker(breaker::Config::consecutive(100))
+        .bulkhead(bulkhead::Config::new(1000).queue(1000));
+    let through = model.upstream(config, &[service]).unwrap();
+    let client = model.client(Client::open(through, Curve::level(640.0)));
+    let report = model.run(Duration::from_secs_f64(calls / 640.0)).unwrap();
+    let client = report.client(client);
+    let near = |found: f64, expected: f64, allowed: f64| {
+        assert!(
+            (found - expected).abs() <= allowed,
+            "{found} for {expected}"
+        );
+    };
+    near(client.calls as f64, calls, 4.0 * calls.sqrt());
+    let (once_more, twice_more) = (failures, failures * failures);
+    let error = (failures / calls).sqrt();
+    near(
+        client.amplification(),
+        1.0 + once_more + twice_more,
+        4.0 * error,
+    );
+    let all_fail = twice_more * failures;
+    let error = (all_fail / calls).sqrt();
+    near(client.success(), 1.0 - all_fail, 4.0 * error);
+    assert_eq!(client.rejections(), 0);
 }
 
 #[test]

@@ -8,12 +8,16 @@
 )]
 
 mod advise;
+mod availability;
+mod balancing;
 mod chains;
 mod contention;
 mod determinism;
 mod faults;
 mod metastable;
 mod overload;
+mod peers;
+mod proofs;
 mod queues;
 mod retries;
 mod rows;

@@ -6,7 +6,7 @@ use outlast_core::bulkhead;
 use outlast_core::upstream::Config;
 use outlast_sim::{Client, ClientReport, Curve, Law, Model, Report, Service, ServiceId};
 
-use crate::rows::{Row, check_little, row};
+use crate::rows::{Row, check_little, row, sized};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -124,7 +124,7 @@ fn q06_a_queue_with_a_bound() {
         let service = Service::new(exponential(100.0))
             .workers(1)
             .queue(places as u32 - 1);
-        let requests = row.parameter("requests");
+        let requests = sized(2e6, row.parameter("requests"));
         let (report, _, service) = run(plain(), service, 100.0 * rho, requests);
         let at = report.service(service);
         row.near("block", blocked, at.refused as f64 / at.came as f64);
@@ -134,7 +134,7 @@ fn q06_a_queue_with_a_bound() {
 /// The bulkhead is the policy's, before a service that takes any number: Erlang B, whatever the law.
 fn check_bulkhead(row: &Row, seats: u32, offered: f64, law: Law, rejected: f64) {
     let config = plain().bulkhead(bulkhead::Config::new(seats));
-    let requests = row.parameter("requests");
+    let requests = sized(2e6, row.parameter("requests"));
     let (_, client, _) = run(config, Service::new(law), offered * 10.0, requests);
     let share = client.rejections() as f64 / client.calls as f64;
     row.near("reject", rejected, share);
@@ -159,6 +159,30 @@ fn q08_larger_bulkheads() {
         .zip(row.parameters("offered_erlangs"));
     for ((seats, offered), rejected) in cases.zip(row.all_expected("reject")) {
         check_bulkhead(&row, seats as u32, offered, exponential(10.0), rejected);
+    }
+}
+
+/// Every run above checks it; here each of two services, of which the one waits for the other.
+#[test]
+fn q09_littles_law_holds_for_every_service() {
+    let mut model = Model::new(42);
+    let inner = model.service(Service::new(exponential(100.0)).workers(2));
+    let to_inner = model.upstream(plain(), &[inner]).unwrap();
+    let outer = Service::new(exponential(200.0)).workers(5).queue(50);
+    let outer = model.service(outer.calls(to_inner));
+    let through = model.upstream(plain(), &[outer]).unwrap();
+    model.client(Client::open(through, Curve::level(150.0)));
+    model.warm_up(60 * SECOND);
+    let report = model.run(6000 * SECOND).unwrap();
+    let row = row("Q09");
+    for service in [outer, inner] {
+        let at = report.service(service);
+        let (came, stays) = (at.came as f64, seconds(at.stays));
+        let (rate, stay) = (came / seconds(report.measured), stays / at.answered as f64);
+        let present = at.presence / seconds(report.measured);
+        let residual = (rate * (at.answered as f64 / came) * stay - present) / present;
+        let off = residual - row.expected("residual");
+        assert!(off.abs() <= row.tolerance("rel"), "{at:?}: {residual}");
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use outlast_core::backoff::{Backoff, Jitter};
 use outlast_core::budget;
 use outlast_core::ratio::Ratio;
 use outlast_core::retry;
 use outlast_core::upstream::Config;
-use outlast_sim::{Allowance, Client, ClientReport, Curve, Deposit, Law, Model, Plain, Service};
+use outlast_sim::{
+    Allowance, Client, ClientReport, Curve, Deposit, Law, Model, Plain, Service, UpstreamId, Wait,
+};
 
 use crate::rows::row;
 
@@ -154,6 +157,37 @@ fn b201_many_small_clients_never_empty_their_buckets() {
             assert!(fits, "{name}, {clients} clients: {found:?}");
         }
     }
+}
+
+/// Clients with a backoff between attempts before a dead dependency ("What is backoff for?", Brooker,
+/// 2022): it slows down whoever waits for an answer before he goes on, and nobody else. One who does
+/// makes his next call when it is due, and his calls take longer than that. The network is passed
+/// twice.
+#[test]
+fn b202_backoff_bounds_only_clients_that_wait() {
+    let row = row("B202");
+    let (clients, rate) = (row.parameter("clients"), row.parameter("rate"));
+    let lasts = row.seconds("T_s");
+    let backoff = Backoff::exponential(100 * MS).jitter(Jitter::None);
+    let plain = Plain::new().attempts(4).wait(Wait::Backoff(backoff));
+    let attempts = |client: fn(UpstreamId, f64, f64) -> Client| {
+        let mut model = Model::new(42);
+        let twice = Law::exponential(20 * MS);
+        let service = model.service(Service::new(twice).failures(1.0));
+        let through = model.plain(plain.clone(), &[service]);
+        let client = model.client(client(through, clients, rate));
+        let report = model.run(lasts).unwrap();
+        let client = report.client(client);
+        assert_eq!(client.good, 0);
+        let load = client.amplification() / row.expected("load") - 1.0;
+        assert!(load.abs() <= row.tolerance("rel"), "{load}");
+        client.attempts as f64 / lasts.as_secs_f64()
+    };
+    let open = |through, clients, rate| Client::open(through, Curve::level(clients * rate));
+    row.check("unbounded_rps", attempts(open));
+    let serial =
+        |through, clients, _| Client::closed(through, clients as u32, Law::fixed(Duration::ZERO));
+    row.check("serial_rps", attempts(serial));
 }
 
 /// Calls before a dead dependency, so many a second for so long.

@@ -10,10 +10,27 @@ pub struct Row(Value);
 
 /// The row with this number.
 pub fn row(id: &str) -> Row {
-    let file: Value =
-        serde_json::from_str(include_str!("../../../../tests/vectors/sim.json")).unwrap();
-    let rows = file["rows"].as_array().unwrap();
-    Row(rows.iter().find(|row| row["id"] == id).unwrap().clone())
+    let mut rows = all().into_iter();
+    Row(rows.find(|row| row["id"] == id).unwrap())
+}
+
+/// All of them.
+pub fn all() -> Vec<Value> {
+    let text = include_str!("../../../../tests/vectors/sim.json");
+    let mut file: Value = serde_json::from_str(text).unwrap();
+    let Value::Array(rows) = file["rows"].take() else {
+        panic!("a list of rows");
+    };
+    rows
+}
+
+/// `whole` by `cargo xtask test --long`, or else a `part` of it that takes seconds.
+pub fn sized<T>(part: T, whole: T) -> T {
+    if std::env::var_os("OUTLAST_LONG").is_some() {
+        whole
+    } else {
+        part
+    }
 }
 
 impl Row {
@@ -50,6 +67,11 @@ impl Row {
 
     pub fn all_expected(&self, name: &str) -> Vec<f64> {
         list(&self.0["expected"][name])
+    }
+
+    pub fn all_said(&self, name: &str) -> Vec<bool> {
+        let values = self.0["expected"][name].as_array().unwrap().iter();
+        values.map(|value| value.as_bool().unwrap()).collect()
     }
 
     pub fn lists(&self, name: &str) -> Vec<Vec<f64>> {

@@ -9,7 +9,7 @@ use outlast_core::ratio::Ratio;
 use outlast_core::upstream::Config;
 use outlast_sim::{Client, Curve, Law, Model, Service};
 
-use crate::rows::row;
+use crate::rows::{row, sized};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -17,29 +17,75 @@ const SECOND: Duration = Duration::from_secs(1);
 fn q11_two_choices_among_many_queues() {
     let row = row("Q11");
     let queues = row.parameter("n") as u32;
-    let cases = row
-        .parameters("lam")
-        .into_iter()
-        .zip(row.all_expected("p2c"));
-    for (load, expected) in cases {
+    let two = Kind::LeastRequests { choices: 2 };
+    let mean = |kind: Kind, load: f64| {
         let mut model = Model::new(42);
         let service = Service::new(Law::exponential(SECOND)).workers(1);
         let service = model.service(service.replicas(queues));
-        let two = Kind::LeastRequests { choices: 2 };
         let config = Config::new("queues")
-            .balance(balance::Config::new(two))
+            .balance(balance::Config::new(kind))
             .deadline(deadline::Config::default().attempt(3600 * SECOND));
         let through = model.upstream(config, &[service]).unwrap();
         let rate = Curve::level(load * f64::from(queues));
         let client = model.client(Client::open(through, rate));
-        model.warm_up(200 * SECOND);
-        let report = model.run(row.seconds("time")).unwrap();
-        let mean = report.client(client).latency.mean().as_secs_f64();
-        let off = mean / expected - 1.0;
-        assert!(
-            off.abs() <= row.tolerance("rel_p2c"),
-            "{load}: {mean} for {expected}"
-        );
+        let lasts = row.seconds("time");
+        model.warm_up(lasts / 2);
+        let report = model.run(lasts).unwrap();
+        report.client(client).latency.mean().as_secs_f64()
+    };
+    for (kind, name) in [(two, "p2c"), (Kind::Weighted, "random")] {
+        let loads = row.parameters("lam").into_iter();
+        for (load, expected) in loads.zip(row.all_expected(name)) {
+            let mean = mean(kind, load);
+            let off = mean / expected - 1.0;
+            assert!(
+                off.abs() <= row.tolerance(&format!("rel_{name}")),
+                "{name}, {load}: {mean} for {expected}"
+            );
+        }
+    }
+}
+
+/// Roots that wait for so many leaves, of which so few are slow, and how many roots are: within three
+/// standard errors beside the row's tolerance. Large ones ask them by way of middles with up to 250.
+#[test]
+fn t01_one_slow_leaf_is_enough() {
+    let row = row("T01");
+    let cases = row.parameters("p_slow").into_iter();
+    let cases = cases.zip(row.parameters("fanout"));
+    let roots = [sized(10_000.0, 100_000.0), sized(1000.0, 50_000.0)];
+    let expected = row.all_expected("P_any").into_iter().zip(roots);
+    for ((slow, leaves), (expected, roots)) in cases.zip(expected) {
+        let micros = Duration::from_micros;
+        // Nearly all between one and two microseconds, the slow ones between one and two seconds.
+        let law = [
+            (micros(1), 1.0),
+            (micros(2), slow),
+            (SECOND, slow * 0.999_999),
+            (2 * SECOND, slow * 1e-6),
+        ];
+        let mut model = Model::new(42);
+        let leaf = model.service(Service::new(Law::tail(&law).unwrap()));
+        let config = || Config::new("leaf").budget(None);
+        let each = model.upstream(config(), &[leaf]).unwrap();
+        let asks = |times: u32, through| {
+            let root = Service::new(Law::fixed(micros(1)));
+            (0..times).fold(root, |root, _| root.calls(through))
+        };
+        let middles = (leaves as u32).div_ceil(250);
+        let middle = model.service(asks(leaves as u32 / middles, each));
+        let to_middle = model.upstream(config(), &[middle]).unwrap();
+        let root = model.service(asks(middles, to_middle));
+        let through = model.upstream(config(), &[root]).unwrap();
+        let client = model.client(Client::open(through, Curve::level(1000.0)));
+        let lasts = Duration::from_secs_f64(roots / 1000.0);
+        let report = model.run(lasts).unwrap();
+        let latency = &report.client(client).latency;
+        let found = 1.0 - latency.within(SECOND / 2);
+        let error = (expected * (1.0 - expected) / roots).sqrt();
+        let off = (found - expected).abs();
+        let allowed = row.tolerance("abs") + 3.0 * error;
+        assert!(off <= allowed, "{leaves} leaves: {found} for {expected}");
     }
 }
 
@@ -84,7 +130,7 @@ fn a_hedge_after_ten_milliseconds_cuts_the_tail_of_a_thousand_leaves() {
         let service = model.service(Service::new(Law::tail(&tail).unwrap()));
         let through = model.upstream(config.budget(None), &[service]).unwrap();
         let client = model.client(Client::open(through, Curve::level(10_000.0)));
-        let report = model.run(400 * SECOND).unwrap();
+        let report = model.run(sized(250, 400) * SECOND).unwrap();
         report.client(client).clone()
     };
     let root = |leaves: &outlast_sim::ClientReport, share: f64| {
