@@ -10,10 +10,12 @@ mod advise;
 mod demo;
 mod files;
 mod overload;
+mod parity;
 mod providers;
 mod serve;
 mod sim;
 mod slo;
+mod traffic;
 
 use std::path::Path;
 use std::process::{Command, Output};

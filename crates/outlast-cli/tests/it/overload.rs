@@ -7,21 +7,18 @@
 //! bounds; `--nocapture` shows the figures. Should the machine not let the load itself come in time,
 //! it is made again.
 
-use std::fs::File;
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use outlast_core::rng::Rng;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::serve::free;
-use crate::wait_until;
+use crate::traffic::{Clients, Process, start_gateway};
 
 const WORKERS: u32 = 20;
 const SERVICE: Duration = Duration::from_millis(200);
@@ -138,24 +135,6 @@ fn capacity() -> f64 {
     f64::from(WORKERS) / SERVICE.as_secs_f64()
 }
 
-/// A process that ends with the test.
-struct Process(Child);
-
-impl Process {
-    fn start(command: &mut Command, address: SocketAddr) -> Process {
-        let process = Process(command.stdin(Stdio::null()).spawn().unwrap());
-        wait_until("it listens", || TcpStream::connect(address).is_ok());
-        process
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn start_service(address: SocketAddr) -> Process {
     let mut command = Command::new("python3");
     command
@@ -163,16 +142,6 @@ fn start_service(address: SocketAddr) -> Process {
         .arg(address.port().to_string())
         .arg(WORKERS.to_string())
         .arg(SERVICE.as_secs_f64().to_string());
-    Process::start(&mut command, address)
-}
-
-fn start_gateway(folder: &Path, plan: &str, address: SocketAddr) -> Process {
-    std::fs::write(folder.join("outlast.yaml"), plan).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_outlast"));
-    command
-        .args(["serve", "outlast.yaml"])
-        .current_dir(folder)
-        .stderr(File::create(folder.join("log")).unwrap());
     Process::start(&mut command, address)
 }
 
@@ -236,62 +205,6 @@ async fn load(gateway: SocketAddr) -> Vec<Asked> {
         });
     }
     requests.join_all().await
-}
-
-/// Clients over connections that are kept, cheap enough not to be what is overloaded.
-struct Clients {
-    server: SocketAddr,
-    idle: Mutex<Vec<tokio::net::TcpStream>>,
-}
-
-struct Answer {
-    status: u16,
-    body: Vec<u8>,
-}
-
-impl Clients {
-    fn to(server: SocketAddr) -> Clients {
-        Clients {
-            server,
-            idle: Mutex::default(),
-        }
-    }
-
-    async fn ask(&self, path: &str) -> Option<Answer> {
-        let idle = self.idle.lock().unwrap().pop();
-        let mut stream = match idle {
-            Some(stream) => stream,
-            None => tokio::net::TcpStream::connect(self.server).await.ok()?,
-        };
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut read = Vec::with_capacity(1024);
-        let (head, body) = loop {
-            if stream.read_buf(&mut read).await.ok()? == 0 {
-                return None;
-            }
-            if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
-                break (String::from_utf8_lossy(&read[..end]), end + 4);
-            }
-        };
-        let head = head.to_ascii_lowercase();
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "));
-        let end = body + length.map_or(0, |length| length.parse().unwrap());
-        while read.len() < end {
-            if stream.read_buf(&mut read).await.ok()? == 0 {
-                return None;
-            }
-        }
-        if !head.contains("connection: close") {
-            self.idle.lock().unwrap().push(stream);
-        }
-        Some(Answer {
-            status: head[9..12].parse().ok()?,
-            body: read.split_off(body),
-        })
-    }
 }
 
 /// How the requests of a tier went that came within a span of time.
