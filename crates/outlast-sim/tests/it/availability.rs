@@ -53,7 +53,7 @@ fn v01_two_independent_providers() {
     let off = 1.0 - of_two(single, common) - row.expected("availability");
     assert!(off.abs() <= row.tolerance("abs"), "{off}");
     // Thirty times as bad, so that a million calls see a thousand failures; all of it takes long.
-    let calls = sized(1e6, 1e8);
+    let calls = sized(1e6, 2e7);
     let single = sized(30.0, 1.0) * single;
     let found = unavailability(single, common, calls);
     check_share("independent", found, of_two(single, common), calls);
