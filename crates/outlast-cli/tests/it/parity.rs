@@ -7,8 +7,7 @@
 //! runs. Nothing is judged by how long it took; the times of the scripts are far apart in comparison with
 //! what a busy machine adds. Should the machine not let the load itself come in time, it is made again.
 //!
-//! Not compared is what the simulator does not model: answers that ask for a pause (429, Retry-After),
-//! bodies, checks, fallbacks, and connections.
+//! Not compared is what the simulator does not model: bodies, fallbacks, and connections.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use outlast_core::reject::Reason;
-use outlast_sim::{Change, Client, Law, Model, Service};
+use outlast_sim::{Change, Client, Law, Model, Refusal, Service};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -54,6 +53,8 @@ struct Server {
     slow: (u64, Duration),
     /// When all of them fail, in milliseconds.
     outage: (u64, u64),
+    /// In an outage it says at once to come back after so many seconds.
+    hint: Option<u64>,
     /// Nobody listens.
     dead: bool,
 }
@@ -63,6 +64,7 @@ const WELL: Server = Server {
     failing: 0,
     slow: (0, Duration::ZERO),
     outage: (0, 0),
+    hint: None,
     dead: false,
 };
 
@@ -138,6 +140,23 @@ fn a_hedge_beside_slow_answers() {
         lasts: 5 * SECOND,
         servers: &[Server {
             slow: (1, SECOND),
+            ..WELL
+        }],
+    });
+}
+
+/// What is refused waits for as long as it is asked to, and nobody makes an extra attempt meanwhile.
+#[test]
+fn an_overload_that_asks_to_come_back() {
+    check(&Script {
+        policies: "
+    retry: { attempts: 3, backoff: 20ms, longest_hint: 2s }
+    budget: off",
+        interval: 5 * MS,
+        lasts: 5 * SECOND,
+        servers: &[Server {
+            outage: (1500, 3000),
+            hint: Some(1),
             ..WELL
         }],
     });
@@ -287,11 +306,19 @@ fn simulate(script: &Script<'_>, seed: u64) -> Counts {
         .iter()
         .map(|server| {
             let failing = server.failing as f64 / 10.0;
-            let service = model.service(Service::new(law(server)).failures(failing));
+            let after = SECOND * server.hint.unwrap_or_default() as u32;
+            let spread = Duration::ZERO;
+            let refusal = server.hint.map(|_| Refusal::ComeBack { after, spread });
+            let service = Service::new(law(server)).failures(failing);
+            let service = model.service(service.refusal(refusal.unwrap_or_default()));
             let outage = server.outage();
+            let (begins, ends) = match server.hint {
+                None => (Change::Failures(1.0), Change::Failures(failing)),
+                Some(_) => (Change::Refuses(true), Change::Refuses(false)),
+            };
             if !outage.is_empty() {
-                model.change(outage.start, service, Change::Failures(1.0));
-                model.change(outage.end, service, Change::Failures(failing));
+                model.change(outage.start, service, begins);
+                model.change(outage.end, service, ends);
             }
             if server.dead {
                 model.change(Duration::ZERO, service, Change::Refuses(true));
@@ -320,12 +347,10 @@ fn simulate(script: &Script<'_>, seed: u64) -> Counts {
         let name = format!("rejected: {}", reason.name());
         count(name, stats.rejected(reason));
     }
-    for (name, service) in NAMES.into_iter().zip(servers) {
-        let service = report.service(service);
-        count(
-            format!("attempts at {name}"),
-            service.came - service.refused,
-        );
+    for ((name, service), server) in NAMES.into_iter().zip(servers).zip(script.servers) {
+        let came = report.service(service).came;
+        let saw = if server.dead { 0 } else { came };
+        count(format!("attempts at {name}"), saw);
     }
     counts
 }
@@ -473,7 +498,7 @@ impl Serving {
     }
 
     /// What becomes of the next attempt of this call.
-    fn decide(&self, call: u64) -> (Duration, &'static str) {
+    fn decide(&self, call: u64) -> (Duration, String) {
         let mut seen = self.seen.lock().unwrap();
         let attempt = seen.entry(call).or_default();
         *attempt += 1;
@@ -483,11 +508,13 @@ impl Serving {
             let since = begin.elapsed();
             self.server.outage().contains(&since)
         });
+        if let Some(hint) = self.server.hint.filter(|_| is_out) {
+            return (Duration::ZERO, format!("503 Busy\r\nRetry-After: {hint}"));
+        }
         let fails = is_out || is_one_of_ten(call, *attempt, failing);
-        (
-            if is_slow { slow.1 } else { self.server.takes },
-            if fails { "503 Unavailable" } else { "200 OK" },
-        )
+        let takes = if is_slow { slow.1 } else { self.server.takes };
+        let status = if fails { "503 Unavailable" } else { "200 OK" };
+        (takes, status.to_owned())
     }
 }
 

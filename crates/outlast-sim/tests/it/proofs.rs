@@ -44,7 +44,7 @@ fn body(file: &str, test: &str) -> &'static str {
     body
 }
 
-const FILES: [(&str, &str); 13] = [
+const FILES: [(&str, &str); 14] = [
     ("availability", include_str!("availability.rs")),
     ("balancing", include_str!("balancing.rs")),
     ("chains", include_str!("chains.rs")),
@@ -59,6 +59,7 @@ const FILES: [(&str, &str); 13] = [
     ("peers", include_str!("peers.rs")),
     ("queues", include_str!("queues.rs")),
     ("retries", include_str!("retries.rs")),
+    ("slo", include_str!("slo.rs")),
     ("storm", include_str!("storm.rs")),
     ("tails", include_str!("tails.rs")),
 ];
@@ -109,11 +110,15 @@ const PROOFS: &[(&str, Proof)] = &[
     ("T01", In("tails", "t01_one_slow_leaf_is_enough")),
     ("T03", In("tails", "t03_a_hedge_at_the_95th_percentile_costs_a_twentieth")),
     ("V01", In("availability", "v01_two_independent_providers")),
+    ("V01", In("slo", "two_providers_are_as_available_as_what_they_share_allows")),
     ("V02", In("availability", "v02_two_providers_with_a_cause_in_common")),
-    ("V04", In("availability", "v04_phi_accrual_by_the_normal_law_and_by_akkas")),
+    ("V02", In("slo", "two_providers_are_as_available_as_what_they_share_allows")),
+    ("V04", In("slo", "silence_is_suspicious_when_the_normal_tail_says")),
     ("V05", In("availability", "v05_minutes_until_a_burn_rate_pages")),
+    ("V05", In("slo", "alerts_fire_after_the_minutes_of_the_workbook")),
     ("V06", In("overload", "v06_a_breaker_trips_after_a_run_of_failures")),
-    ("V08", In("availability", "v08_a_sequential_test_finds_a_bad_canary")),
+    ("V08", In("slo", "a_canary_needs_the_requests_that_wald_says")),
+    ("V08", In("slo", "ten_thousand_canaries_are_judged_as_predicted")),
     ("V09", In("availability", "v09_a_timeout_at_a_quantile_cuts_what_lies_beyond_it")),
     ("C01", In("estimator", "c01_vegas_steps_as_published")),
     ("C02", In("estimator", "c02_gradient2_steps_as_published")),

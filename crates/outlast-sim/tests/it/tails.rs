@@ -69,8 +69,8 @@ fn t01_one_slow_leaf_is_enough() {
         let config = || Config::new("leaf").budget(None);
         let each = model.upstream(config(), &[leaf]).unwrap();
         let asks = |times: u32, through| {
-            let root = Service::new(Law::fixed(micros(1)));
-            (0..times).fold(root, |root, _| root.calls(through))
+            let calls = vec![vec![through]; times as usize];
+            Service::new(Law::fixed(micros(1))).calls_at_once(&calls)
         };
         let middles = (leaves as u32).div_ceil(250);
         let middle = model.service(asks(leaves as u32 / middles, each));
