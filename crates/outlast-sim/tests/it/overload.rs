@@ -129,17 +129,21 @@ fn step(row: &Row, shed: Option<shed::Config>, seed: u64) -> Vec<f64> {
     shares.collect()
 }
 
-/// The row gives half a second to settle; the measured limit needs none of it.
+/// The row gives half a second to settle. The measured limit needs hardly any of it: of twenty runs one
+/// has a twentieth of a second at 0.65, within that time, and no other is below 0.9.
 #[test]
-fn s03_a_step_beyond_the_capacity_costs_no_goodput() {
+fn s03_a_step_beyond_the_capacity_settles_and_costs_no_goodput() {
     let row = row("S03");
     assert_eq!(row.expected("dagor_ms"), 500.0);
     for seed in 0..sized(1, 20) {
         let goodput = step(&row, Some(shed::Config::default()), seed);
         println!("{goodput:.3?}");
         let (before, after) = goodput.split_at(10);
+        let (settles, settled) = after.split_at(10);
         assert!(before.iter().all(|share| *share > 0.47), "{before:?}");
-        assert!(after.iter().all(|share| *share >= 0.9), "{after:?}");
+        let mean = settles.iter().sum::<f64>() / settles.len() as f64;
+        assert!(mean >= 0.9, "{settles:?}");
+        assert!(settled.iter().all(|share| *share >= 0.9), "{settled:?}");
     }
     let unprotected = step(&row, None, 0);
     assert!(unprotected[11..].iter().all(|share| *share < 0.01));

@@ -124,7 +124,7 @@ const PROOFS: &[(&str, Proof)] = &[
     ("C02", In("estimator", "c02_gradient2_steps_as_published")),
     ("C03", In("estimator", "c03_aimd_steps_as_published")),
     ("S02", In("overload", "s02_critical_calls_are_served_and_what_is_left_goes_to_the_others")),
-    ("S03", In("overload", "s03_a_step_beyond_the_capacity_costs_no_goodput")),
+    ("S03", In("overload", "s03_a_step_beyond_the_capacity_settles_and_costs_no_goodput")),
     ("S04", Not("what its sources measured on another testbed, without its parameters")),
     ("S05", In("balancing", "s05_slow_neighbours_spoil_equal_shares_and_nothing_else")),
     ("D01", In("determinism", "d01_equal_seeds_give_equal_traces_on_any_thread")),
