@@ -66,7 +66,7 @@ fn v02_two_providers_with_a_cause_in_common() {
     let single = 1.0 - row.parameter("a");
     let cases = row.parameters("beta").into_iter();
     for (common, expected) in cases.zip(row.all_expected("availability")) {
-        let calls = sized(2e6, 2e7);
+        let calls = sized(2e6, 8e6);
         let found = unavailability(single, common, calls);
         check_share("in common", found, 1.0 - expected, calls);
         check_share("in common", found, predicted(single, common), calls);
