@@ -130,8 +130,10 @@ impl Memory {
         self.deposit(plain, Deposit::Call);
     }
 
-    pub(crate) fn tries(&mut self) {
+    /// An attempt is made; how many were before.
+    pub(crate) fn tries(&mut self) -> u64 {
         self.attempts += 1;
+        self.attempts - 1
     }
 
     pub(crate) fn succeeds(&mut self, plain: &Plain) {

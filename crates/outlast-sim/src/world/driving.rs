@@ -250,7 +250,7 @@ impl World {
             Owner::Client { client, index, .. } => mix(index ^ u64::from(client) << 48),
             Owner::Request { request, number } => {
                 let parent = self.requests.get(request).map_or(0, |parent| parent.key);
-                mix(parent ^ (number as u64) << 56)
+                mix(parent ^ (number as u64).rotate_left(56))
             }
         }
     }

@@ -82,8 +82,7 @@ impl World {
             runs: true,
         };
         let places = self.model.upstreams[caller.upstream].places.len();
-        let place = attempts as usize % places;
-        self.memories[caller.upstream].tries();
+        let place = self.memories[caller.upstream].tries() as usize % places;
         self.plan_plain(at, call, due);
         self.count_attempt(at);
         self.send(at, attempts, None, place, due);

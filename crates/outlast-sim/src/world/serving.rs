@@ -168,9 +168,11 @@ impl World {
         let request = self.requests.get(at).expect("it goes on");
         let (service, key) = (request.service, request.key);
         let said = (request.deadline, request.tier);
-        let seed = self
-            .draws
-            .bits(service as u32, Purpose::Call, key ^ (number as u64) << 56);
+        let seed = self.draws.bits(
+            service as u32,
+            Purpose::Call,
+            key ^ (number as u64).rotate_left(56),
+        );
         let asked = Asked::new(seed);
         let owner = Owner::Request {
             request: at,

@@ -137,8 +137,8 @@ fn metastable() {
     check(
         "metastable",
         &[
-            "goodput >= 99% within 35s of recovery",
-            "recovery <= 35s",
+            "goodput >= 99% within 5s of recovery",
+            "recovery <= 5s",
             "attempts/calls <= 1.1",
         ],
     );

@@ -47,7 +47,7 @@ fn q11_two_choices_among_many_queues() {
 }
 
 /// Roots that wait for so many leaves, of which so few are slow, and how many roots are: within three
-/// standard errors beside the row's tolerance. Large ones ask them by way of middles with up to 250.
+/// standard errors beside the row's tolerance.
 #[test]
 fn t01_one_slow_leaf_is_enough() {
     let row = row("T01");
@@ -68,14 +68,8 @@ fn t01_one_slow_leaf_is_enough() {
         let leaf = model.service(Service::new(Law::tail(&law).unwrap()));
         let config = || Config::new("leaf").budget(None);
         let each = model.upstream(config(), &[leaf]).unwrap();
-        let asks = |times: u32, through| {
-            let calls = vec![vec![through]; times as usize];
-            Service::new(Law::fixed(micros(1))).calls_at_once(&calls)
-        };
-        let middles = (leaves as u32).div_ceil(250);
-        let middle = model.service(asks(leaves as u32 / middles, each));
-        let to_middle = model.upstream(config(), &[middle]).unwrap();
-        let root = model.service(asks(middles, to_middle));
+        let calls = vec![vec![each]; leaves as usize];
+        let root = model.service(Service::new(Law::fixed(micros(1))).calls_at_once(&calls));
         let through = model.upstream(config(), &[root]).unwrap();
         let client = model.client(Client::open(through, Curve::level(1000.0)));
         let lasts = Duration::from_secs_f64(roots / 1000.0);
