@@ -20,6 +20,7 @@
 
 mod file;
 mod line;
+mod writer;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

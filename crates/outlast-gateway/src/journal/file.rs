@@ -10,7 +10,8 @@
 //! crash is left out with a warning. Only one process has the file open at a time.
 
 use std::fs::OpenOptions;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -21,6 +22,7 @@ use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 use super::line::{Happening, Line, Read};
+use super::writer::Writer;
 use super::{Entry, Keys, Verdict};
 
 /// An open journal.
@@ -56,23 +58,36 @@ impl File {
         let file = lock(path)?;
         let keys = read(path, &file, oldest)?;
         let snapshot = snapshot(&keys);
+        let mut next = File::idle(path, snapshot.len());
+        let writer = Writer::open(path, &snapshot)?;
+        // Until here, the former file has kept others away.
+        drop(file);
+        next.start(writer)?;
+        Ok((next, keys))
+    }
+
+    /// A journal of this length that nobody writes yet.
+    fn idle(path: &Path, length: usize) -> File {
         let mut queue = Queue::default();
-        queue.starts_with(snapshot.len());
-        let file = replace(path, &snapshot)?;
+        queue.starts_with(length);
         let shared = Arc::new(Shared {
             queue: Mutex::new(queue),
             wake: Condvar::new(),
         });
-        let (writer, place) = (Arc::clone(&shared), path.to_owned());
-        let thread = std::thread::Builder::new()
-            .name("outlast-journal".to_owned())
-            .spawn(move || writer.write_all(file, &place))?;
-        let file = File {
+        File {
             path: path.to_owned(),
             shared,
-            thread: Some(thread),
-        };
-        Ok((file, keys))
+            thread: None,
+        }
+    }
+
+    fn start(&mut self, writer: Writer) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new()
+            .name("outlast-journal".to_owned())
+            .spawn(move || shared.write_all(writer))?;
+        self.thread = Some(thread);
+        Ok(())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -149,8 +164,8 @@ impl Shared {
     }
 
     /// Writes what comes, until the journal is closed.
-    fn write_all(&self, mut file: std::fs::File, path: &Path) {
-        let (mut lines, mut healthy) = (Vec::new(), true);
+    fn write_all(&self, mut writer: Writer) {
+        let mut lines = Vec::new();
         loop {
             let mut queue = self.lock();
             while queue.is_empty() && !queue.closing {
@@ -166,55 +181,13 @@ impl Shared {
             std::mem::swap(&mut lines, &mut queue.lines);
             let (snapshot, waiting) = (queue.snapshot.take(), std::mem::take(&mut queue.waiting));
             drop(queue);
-            if !healthy {
-                // Part of a line may stand there.
-                lines.insert(0, b'\n');
-            }
-            let written = write(&mut file, path, snapshot.as_deref(), &lines);
-            match &written {
-                Ok(()) => healthy = true,
-                Err(error) if healthy => {
-                    healthy = false;
-                    tracing::error!(path = %path.display(), %error, "the journal is not written");
-                }
-                Err(_) => {}
-            }
+            let is_written = writer.write(snapshot.as_deref(), &lines);
             for waiting in waiting {
                 // Whoever does not wait any more has ended its attempt.
-                let _ = waiting.send(written.is_ok());
+                let _ = waiting.send(is_written);
             }
         }
     }
-}
-
-fn write(
-    file: &mut std::fs::File,
-    path: &Path,
-    snapshot: Option<&[u8]>,
-    lines: &[u8],
-) -> io::Result<()> {
-    if let Some(snapshot) = snapshot {
-        *file = replace(path, snapshot)?;
-    }
-    file.write_all(lines)?;
-    file.sync_data()
-}
-
-/// Makes a new file with this content take the place of the journal, locked.
-fn replace(path: &Path, content: &[u8]) -> io::Result<std::fs::File> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let next = PathBuf::from(name);
-    let mut file = std::fs::File::create(&next)?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-    file.write_all(content)?;
-    file.sync_data()?;
-    std::fs::rename(&next, path)?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-    Ok(file)
 }
 
 /// Opens the journal for this process alone. One that ends just now gets a moment for it.
@@ -227,13 +200,25 @@ fn lock(path: &Path) -> io::Result<std::fs::File> {
         let mut options = OpenOptions::new();
         let file = options.read(true).append(true).create(true).open(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
+            // Its process may have put a new one in its place meanwhile, and go on with that.
+            Ok(()) if is_at(path, &file)? => return Ok(file),
+            Ok(()) => {}
             Err(Errno::WOULDBLOCK) if wait < LOCK_TRIES => std::thread::sleep(LOCK_PAUSE),
             Err(Errno::WOULDBLOCK) => break,
             Err(error) => return Err(error.into()),
         }
     }
     Err(io::Error::other("another process writes it"))
+}
+
+/// Whether this is the file that has the name, and not one that had it.
+fn is_at(path: &Path, file: &std::fs::File) -> io::Result<bool> {
+    let named = match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        named => named?,
+    };
+    let held = file.metadata()?;
+    Ok((named.dev(), named.ino()) == (held.dev(), held.ino()))
 }
 
 /// What a journal knows.
@@ -327,3 +312,6 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const LEAST_LIMIT: usize = 1 << 20;
 /// Bytes that wait for the disk. Behind so much, attempts are refused.
 const MOST_WAITING: usize = 8 << 20;
+
+#[cfg(test)]
+mod tests;
