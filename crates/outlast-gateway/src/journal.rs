@@ -13,7 +13,8 @@
 //! | ended in any other way, or not at all | stays: it is in doubt |
 //!
 //! While another attempt with the same key is under way at the provider, a refusal frees nothing:
-//! the other attempt may succeed. What was once served is never free again.
+//! the other attempt may succeed. It speaks for the attempts that began before its own, and for no
+//! later one. What was once served is never free again.
 //!
 //! Nothing is forgotten to make room. When all keys are in use, requests with a new one are
 //! refused, because forgetting one could do its work twice.
@@ -112,8 +113,10 @@ pub(super) struct Entry {
     /// When it was last touched, in milliseconds of Unix time.
     at: u64,
     under_way: u32,
-    /// Whether an attempt has ended without anybody knowing how.
-    in_doubt: bool,
+    /// How many attempts this process has begun; the number of the last one.
+    begun: u64,
+    /// The last attempt that ended without anybody knowing how; 0 is one of an earlier process.
+    in_doubt: Option<u64>,
     served: bool,
 }
 
@@ -189,7 +192,7 @@ impl Journal {
         if !keys.known.contains_key(key) && keys.known.len() >= bounds.keys {
             return Err(Refused::Full);
         }
-        keys.begin(key, provider, now)?;
+        let number = keys.begin(key, provider, now)?;
         // Under the lock, so that the lines of a key are in the order of what happened.
         let line = Line {
             at: now,
@@ -200,7 +203,7 @@ impl Journal {
         let written = match self.file.as_ref().map(|file| file.append(&line, true)) {
             Some(Ok(written)) => written,
             Some(Err(_)) => {
-                keys.end(key, provider, Verdict::Untried, now);
+                keys.end(key, number, Verdict::Untried, now);
                 return Err(Refused::Unwritten);
             }
             None => None,
@@ -212,6 +215,7 @@ impl Journal {
             journal: Arc::clone(self),
             key: Arc::clone(key),
             provider: Arc::clone(provider),
+            number,
             dropped: Verdict::Untried,
             ended: false,
         };
@@ -223,47 +227,52 @@ impl Journal {
     }
 }
 
-impl Keys {
-    /// An attempt begins.
-    fn begin(&mut self, key: &Arc<str>, provider: &Arc<str>, now: u64) -> Result<(), Refused> {
-        match self.known.get_mut(key) {
-            Some(entry) if entry.provider != *provider => return Err(Refused::Held),
-            Some(entry) => {
-                entry.under_way += 1;
-                entry.at = now;
-            }
-            None => {
-                let entry = Entry {
-                    provider: Arc::clone(provider),
-                    at: now,
-                    under_way: 1,
-                    in_doubt: false,
-                    served: false,
-                };
-                self.known.insert(Arc::clone(key), entry);
-            }
+impl Entry {
+    /// A key that nothing is known of but whom it belongs to.
+    fn of(provider: Arc<str>) -> Entry {
+        Entry {
+            provider,
+            at: 0,
+            under_way: 0,
+            begun: 0,
+            in_doubt: None,
+            served: false,
         }
+    }
+}
+
+impl Keys {
+    /// An attempt begins; its number.
+    fn begin(&mut self, key: &Arc<str>, provider: &Arc<str>, now: u64) -> Result<u64, Refused> {
+        let entry = self
+            .known
+            .entry(Arc::clone(key))
+            .or_insert_with(|| Entry::of(Arc::clone(provider)));
+        if entry.provider != *provider {
+            return Err(Refused::Held);
+        }
+        entry.under_way += 1;
+        entry.begun += 1;
+        entry.at = now;
+        let number = entry.begun;
         self.order.push_back((now, Arc::clone(key)));
-        Ok(())
+        Ok(number)
     }
 
-    /// An attempt has ended.
-    fn end(&mut self, key: &str, provider: &str, verdict: Verdict, now: u64) {
-        let Some(entry) = self.known.get_mut(key) else {
-            return;
-        };
-        if *entry.provider != *provider {
-            return;
-        }
-        entry.under_way = entry.under_way.saturating_sub(1);
+    /// The attempt of this number has ended.
+    fn end(&mut self, key: &str, number: u64, verdict: Verdict, now: u64) {
+        let entry = self.known.get_mut(key);
+        let entry = entry.expect("a key stays with its provider while an attempt is under way");
+        entry.under_way -= 1;
         match verdict {
             Verdict::Untried => {}
-            // The answer speaks for the key, and so for earlier attempts with it.
-            Verdict::Refused => entry.in_doubt = false,
+            // The answer speaks for the key, and so for the attempts that began before this one. A
+            // later one may reach the provider after it has said no.
+            Verdict::Refused => entry.in_doubt = entry.in_doubt.filter(|&last| last > number),
             Verdict::Served => entry.served = true,
-            Verdict::Unknown => entry.in_doubt = true,
+            Verdict::Unknown => entry.in_doubt = entry.in_doubt.max(Some(number)),
         }
-        if entry.under_way == 0 && !entry.in_doubt && !entry.served {
+        if entry.under_way == 0 && entry.in_doubt.is_none() && !entry.served {
             self.known.remove(key);
         } else if entry.at != now {
             entry.at = now;
@@ -305,6 +314,8 @@ pub(crate) struct Claim {
     journal: Arc<Journal>,
     key: Arc<str>,
     provider: Arc<str>,
+    /// Among the attempts with its key.
+    number: u64,
     /// What it means if the attempt is given up: nothing is sent before the claim is written.
     dropped: Verdict,
     ended: bool,
@@ -320,7 +331,7 @@ impl Claim {
         self.ended = true;
         let now = millis(wall());
         let mut keys = self.journal.lock();
-        keys.end(&self.key, &self.provider, verdict, now);
+        keys.end(&self.key, self.number, verdict, now);
         let is_free = !keys.known.contains_key(&self.key);
         if let Some(file) = &self.journal.file {
             let happening = Happening::Ends {

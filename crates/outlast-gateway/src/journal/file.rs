@@ -266,13 +266,10 @@ impl Keys {
         let is_holders = held.is_some_and(|entry| *entry.provider == *read.provider);
         let served = is_holders && held.is_some_and(|entry| entry.served);
         if read.begins() {
-            let entry = Entry {
-                provider: Arc::from(read.provider),
-                at: read.at,
-                under_way: 0,
-                in_doubt: true,
-                served,
-            };
+            let mut entry = Entry::of(Arc::from(read.provider));
+            entry.at = read.at;
+            entry.in_doubt = Some(0);
+            entry.served = served;
             self.known.insert(Arc::from(read.key), entry);
         } else if is_holders && read.free {
             self.known.remove(read.key.as_str());

@@ -66,6 +66,26 @@ fn a_no_frees_nothing_while_another_attempt_is_under_way() {
 }
 
 #[test]
+fn a_no_speaks_for_the_attempts_before_it_only() {
+    for (doubtful, is_free) in [(0, true), (1, false)] {
+        let journal = Arc::new(Journal::of_one_call());
+        let mut claims = vec![
+            begin(&journal, "k", "a").unwrap(),
+            begin(&journal, "k", "a").unwrap(),
+        ];
+        // Its client leaves, and nobody knows when it reaches the provider.
+        drop(claims.remove(doubtful));
+        let free = claims.remove(0).end(Verdict::Refused);
+        assert_eq!(free, is_free, "{doubtful}");
+        let expected = if is_free { None } else { Some(Refused::Held) };
+        assert_eq!(begin(&journal, "k", "b").err(), expected, "{doubtful}");
+        // One that began after both speaks for both.
+        let holder = if is_free { "b" } else { "a" };
+        assert!(begin(&journal, "k", holder).unwrap().end(Verdict::Refused));
+    }
+}
+
+#[test]
 fn an_attempt_that_is_given_up_is_in_doubt() {
     let journal = Arc::new(Journal::of_one_call());
     drop(begin(&journal, "k", "a").unwrap());
