@@ -196,7 +196,8 @@ async fn make_held(
     let claimed = hold.claim(&upstream.upstream, template, attempt).await;
     let claim = claimed.map_err(Failure::Withheld)?;
     let made = make_at(upstream, worker, template, attempt).await;
-    hold.settle(claim, &upstream.upstream, template, &made);
+    hold.settle(claim, &upstream.upstream, template, &made)
+        .await;
     made
 }
 

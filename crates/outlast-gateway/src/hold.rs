@@ -87,15 +87,16 @@ impl Hold {
         Ok(claim)
     }
 
-    /// The attempt has ended.
-    pub(crate) fn settle(
+    /// The attempt has ended. That the work is done is known for good when this has returned, and
+    /// may be told only then.
+    pub(crate) async fn settle(
         &self,
         claim: Claim,
         upstream: &Upstream,
         template: &Template,
         made: &Result<Head, Failure>,
     ) {
-        if claim.end(verdict(upstream, template, made)) {
+        if claim.end(verdict(upstream, template, made)).await {
             self.binding.release();
         }
     }

@@ -14,7 +14,8 @@
 //!
 //! While another attempt with the same key is under way at the provider, a refusal frees nothing:
 //! the other attempt may succeed. It speaks for the attempts that began before its own, and for no
-//! later one. What was once served is never free again.
+//! later one. What was once served is never free again; that stands in the file before anybody is
+//! told.
 //!
 //! Nothing is forgotten to make room. When all keys are in use, requests with a new one are
 //! refused, because forgetting one could do its work twice.
@@ -323,31 +324,40 @@ pub(crate) struct Claim {
 
 impl Claim {
     /// The attempt has ended; whether the key is free for other providers.
-    pub(crate) fn end(mut self, verdict: Verdict) -> bool {
-        self.settle(verdict)
+    ///
+    /// When this says that the work is done, that is written down, also if the process or the
+    /// machine ends at once: the answer may be handed on. If the file cannot be written, the answer
+    /// is still worth more than silence, and the key is in doubt for the next process.
+    pub(crate) async fn end(mut self, verdict: Verdict) -> bool {
+        let (is_free, written) = self.settle(verdict);
+        if let Some(written) = written {
+            // The thread that failed to write it has said so.
+            let _ = written.await;
+        }
+        is_free
     }
 
-    fn settle(&mut self, verdict: Verdict) -> bool {
+    fn settle(&mut self, verdict: Verdict) -> (bool, Option<oneshot::Receiver<bool>>) {
         self.ended = true;
         let now = millis(wall());
         let mut keys = self.journal.lock();
         keys.end(&self.key, self.number, verdict, now);
         let is_free = !keys.known.contains_key(&self.key);
-        if let Some(file) = &self.journal.file {
-            let happening = Happening::Ends {
-                verdict,
-                free: is_free,
-            };
-            let line = Line {
-                at: now,
-                key: &self.key,
-                provider: &self.provider,
-                happening,
-            };
-            // Lost, it leaves the key with the provider, which is safe.
-            let _ = file.append(&line, false);
-        }
-        is_free
+        let happening = Happening::Ends {
+            verdict,
+            free: is_free,
+        };
+        let line = Line {
+            at: now,
+            key: &self.key,
+            provider: &self.provider,
+            happening,
+        };
+        // Any other end may be lost: it leaves the key with the provider, in doubt.
+        let tell = verdict == Verdict::Served;
+        let file = self.journal.file.as_ref();
+        let written = file.and_then(|file| file.append(&line, tell).ok().flatten());
+        (is_free, written)
     }
 }
 

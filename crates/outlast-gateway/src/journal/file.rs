@@ -1,9 +1,10 @@
 //! The file of a journal, and the thread that writes it.
 //!
-//! An attempt waits until its line is on the disk (`fdatasync`), not only in the system's memory:
-//! a gateway that is killed needs only the latter, a machine that loses its power needs the former.
-//! The thread takes all lines that have come while it wrote, writes them at once, and syncs once,
-//! so that the cost is one sync per batch and not per attempt.
+//! An attempt waits until the line of its beginning is on the disk (`fdatasync`), and an answer until
+//! the line is that says it was served. In the system's memory alone it would survive a gateway that
+//! is killed, but not a machine that loses its power. The thread takes all lines that have come while
+//! it wrote, writes them at once, and syncs once, so that the cost is one sync per batch and not per
+//! line.
 //!
 //! The file is written anew, with the keys that are still known, when it is opened and whenever it
 //! has grown to twice of what it was then, and to a megabyte at least. A line that was cut off by a

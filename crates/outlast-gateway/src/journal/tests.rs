@@ -22,10 +22,18 @@ fn open(path: &Path) -> Arc<Journal> {
     Arc::new(Journal::open(&plan(Some(path.to_owned()))).unwrap())
 }
 
-fn begin(journal: &Arc<Journal>, key: &str, provider: &str) -> Result<Claim, Refused> {
+fn wait<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.unwrap();
-    runtime.block_on(journal.begin(&Arc::from(key), &Arc::from(provider), BOUNDS))
+    runtime.unwrap().block_on(future)
+}
+
+fn begin(journal: &Arc<Journal>, key: &str, provider: &str) -> Result<Claim, Refused> {
+    wait(journal.begin(&Arc::from(key), &Arc::from(provider), BOUNDS))
+}
+
+/// One attempt from its beginning to its end; whether the key is free then.
+fn attempt(journal: &Arc<Journal>, key: &str, provider: &str, verdict: Verdict) -> bool {
+    wait(begin(journal, key, provider).unwrap().end(verdict))
 }
 
 fn held(journal: &Journal, key: &str) -> Option<String> {
@@ -46,7 +54,7 @@ fn a_key_is_free_after_a_definite_no_only() {
     ] {
         let journal = Arc::new(Journal::of_one_call());
         for &verdict in ends {
-            let free = begin(&journal, "k", "a").unwrap().end(verdict);
+            let free = attempt(&journal, "k", "a", verdict);
             assert_eq!(free, held(&journal, "k").is_none(), "{ends:?}");
         }
         let expected = if is_free { None } else { Some(Refused::Held) };
@@ -59,9 +67,9 @@ fn a_no_frees_nothing_while_another_attempt_is_under_way() {
     let journal = Arc::new(Journal::of_one_call());
     let first = begin(&journal, "k", "a").unwrap();
     let second = begin(&journal, "k", "a").unwrap();
-    assert!(!second.end(Verdict::Refused));
+    assert!(!wait(second.end(Verdict::Refused)));
     assert_eq!(begin(&journal, "k", "b").err(), Some(Refused::Held));
-    assert!(first.end(Verdict::Refused));
+    assert!(wait(first.end(Verdict::Refused)));
     assert!(begin(&journal, "k", "b").is_ok());
 }
 
@@ -75,13 +83,13 @@ fn a_no_speaks_for_the_attempts_before_it_only() {
         ];
         // Its client leaves, and nobody knows when it reaches the provider.
         drop(claims.remove(doubtful));
-        let free = claims.remove(0).end(Verdict::Refused);
+        let free = wait(claims.remove(0).end(Verdict::Refused));
         assert_eq!(free, is_free, "{doubtful}");
         let expected = if is_free { None } else { Some(Refused::Held) };
         assert_eq!(begin(&journal, "k", "b").err(), expected, "{doubtful}");
         // One that began after both speaks for both.
         let holder = if is_free { "b" } else { "a" };
-        assert!(begin(&journal, "k", holder).unwrap().end(Verdict::Refused));
+        assert!(attempt(&journal, "k", holder, Verdict::Refused));
     }
 }
 
@@ -96,9 +104,7 @@ fn an_attempt_that_is_given_up_is_in_doubt() {
 fn nothing_is_forgotten_to_make_room() {
     let journal = Arc::new(Journal::of_one_call());
     for number in 0..BOUNDS.keys {
-        begin(&journal, &format!("{number}"), "a")
-            .unwrap()
-            .end(Verdict::Served);
+        attempt(&journal, &format!("{number}"), "a", Verdict::Served);
     }
     assert_eq!(begin(&journal, "new", "a").err(), Some(Refused::Full));
     assert!(
@@ -117,20 +123,14 @@ fn a_journal_is_known_after_the_process_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.jsonl");
     let journal = open(&path);
-    begin(&journal, "served", "a").unwrap().end(Verdict::Served);
-    begin(&journal, "refused", "a")
-        .unwrap()
-        .end(Verdict::Refused);
-    begin(&journal, "elsewhere", "a")
-        .unwrap()
-        .end(Verdict::Refused);
-    begin(&journal, "elsewhere", "b")
-        .unwrap()
-        .end(Verdict::Served);
+    attempt(&journal, "served", "a", Verdict::Served);
+    attempt(&journal, "refused", "a", Verdict::Refused);
+    attempt(&journal, "elsewhere", "a", Verdict::Refused);
+    attempt(&journal, "elsewhere", "b", Verdict::Served);
     // As if the process ended here: what was begun is written, its end is not.
     let cut = begin(&journal, "cut", "b").unwrap();
     let text = std::fs::read(&path).unwrap();
-    cut.end(Verdict::Untried);
+    wait(cut.end(Verdict::Untried));
     drop(journal);
     std::fs::write(&path, text).unwrap();
     let journal = open(&path);
@@ -138,10 +138,8 @@ fn a_journal_is_known_after_the_process_has_ended() {
     let known = known.each_ref().map(Option::as_deref);
     assert_eq!(known, [Some("a"), None, Some("b"), Some("b")]);
     // Served is for good, in the next process too.
-    begin(&journal, "served", "a")
-        .unwrap()
-        .end(Verdict::Refused);
-    begin(&journal, "cut", "b").unwrap().end(Verdict::Refused);
+    attempt(&journal, "served", "a", Verdict::Refused);
+    attempt(&journal, "cut", "b", Verdict::Refused);
     assert_eq!(held(&journal, "served").as_deref(), Some("a"));
     assert_eq!(held(&journal, "cut"), None);
 }
@@ -151,7 +149,7 @@ fn damaged_lines_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.jsonl");
     let journal = open(&path);
-    begin(&journal, "k", "a").unwrap().end(Verdict::Served);
+    attempt(&journal, "k", "a", Verdict::Served);
     drop(journal);
     let mut file = std::fs::OpenOptions::new()
         .append(true)
@@ -188,17 +186,14 @@ fn the_file_stays_small() {
     let journal = open(&path);
     let kept = begin(&journal, "kept", "a").unwrap();
     let (key, provider): (Arc<str>, Arc<str>) = (Arc::from("k".repeat(200)), Arc::from("a"));
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.unwrap();
     let mut longest = 0;
     for round in 0..24 {
         for _ in 0..250 {
             let (claim, _) = journal.claim(&key, &provider, BOUNDS).unwrap();
-            claim.end(Verdict::Refused);
+            wait(claim.end(Verdict::Refused));
         }
         // The last of a batch waits for the disk.
-        let claim = runtime.block_on(journal.begin(&key, &provider, BOUNDS));
-        claim.unwrap().end(Verdict::Refused);
+        attempt(&journal, &key, &provider, Verdict::Refused);
         longest = longest.max(std::fs::metadata(&path).unwrap().len());
         assert!(longest < 3 << 20, "round {round}: {longest}");
     }
@@ -233,11 +228,59 @@ fn moves() -> impl Strategy<Value = Move> {
     ]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+/// What the providers may really have done under one key.
+#[derive(Debug, Default)]
+struct World {
+    /// Who was asked last, and has not definitely refused.
+    holder: Option<usize>,
+    /// The number of the last attempt.
+    number: u64,
+    under_way: Vec<(u64, Claim)>,
+    /// The attempts of which nobody knows how they ended.
+    in_doubt: Vec<u64>,
+    served: bool,
+}
 
-    /// The model knows what the providers have really done: a provider that served, or may serve
-    /// yet, keeps all others away.
+impl World {
+    fn is_free(&self) -> bool {
+        self.under_way.is_empty() && self.in_doubt.is_empty() && !self.served
+    }
+
+    fn begins(&mut self, provider: usize, claim: Claim) {
+        self.number += 1;
+        self.under_way.push((self.number, claim));
+        // From here on it can be sent, and be done.
+        self.holder = Some(provider);
+    }
+
+    /// An attempt ends; whether the journal says that the key is free.
+    fn ends(&mut self, at: usize, verdict: Verdict) -> bool {
+        let (number, claim) = self.under_way.remove(at);
+        match verdict {
+            Verdict::Untried => {}
+            Verdict::Refused => self.in_doubt.retain(|&other| other > number),
+            Verdict::Served => self.served = true,
+            Verdict::Unknown => self.in_doubt.push(number),
+        }
+        if self.is_free() {
+            self.holder = None;
+        }
+        wait(claim.end(verdict))
+    }
+
+    /// All that was under way is in doubt, and what is free may be held: that it was refused may not
+    /// have been written, which is safe.
+    fn is_killed(&mut self, known: Option<usize>) {
+        self.under_way.clear();
+        self.holder = known;
+        self.in_doubt = known.map(|_| self.number).into_iter().collect();
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// A provider that served, or may serve yet, keeps all others away.
     #[test]
     fn no_second_provider_is_asked_while_the_first_may_have_done_it(
         script in prop::collection::vec(moves(), 1..40),
@@ -245,42 +288,41 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.jsonl");
         let mut journal = open(&path);
-        let mut claims: Vec<(usize, Claim)> = Vec::new();
-        let mut may_have: Option<usize> = None;
-        let mut served = false;
+        let mut world = World::default();
         for step in script {
             match step {
                 Move::Begin(provider) => {
-                    if let Ok(claim) = begin(&journal, "k", &format!("{provider}")) {
-                        prop_assert!(may_have.is_none_or(|holder| holder == provider));
-                        claims.push((provider, claim));
-                        // From here on it can be sent, and be done.
-                        may_have = Some(provider);
-                    } else {
-                        prop_assert!(may_have.is_some_and(|holder| holder != provider));
+                    let begun = begin(&journal, "k", &format!("{provider}"));
+                    let may_begin = world.holder.is_none_or(|holder| holder == provider);
+                    prop_assert_eq!(begun.is_ok(), may_begin);
+                    if let Ok(claim) = begun {
+                        world.begins(provider, claim);
                     }
                 }
-                Move::End(at, verdict) if at < claims.len() => {
-                    let (_, claim) = claims.remove(at);
-                    served |= verdict == Verdict::Served;
-                    if claim.end(verdict) {
-                        prop_assert!(claims.is_empty() && !served);
-                        may_have = None;
-                    }
+                Move::End(at, verdict) if at < world.under_way.len() => {
+                    let said = world.ends(at, verdict);
+                    prop_assert_eq!(said, world.is_free());
                 }
                 Move::End(..) => {}
                 Move::Kill => {
                     let text = std::fs::read(&path).unwrap();
-                    claims.clear();
+                    world.under_way.clear();
                     drop(journal);
                     std::fs::write(&path, text).unwrap();
                     journal = open(&path);
-                    // The end of an attempt may not have been written, which is safe.
-                    let holder = held(&journal, "k").map(|name| name.parse::<usize>().unwrap());
-                    prop_assert!(may_have.is_none() || holder == may_have);
-                    may_have = holder;
+                    let known = held(&journal, "k").map(|name| name.parse::<usize>().unwrap());
+                    prop_assert!(world.holder.is_none() || known == world.holder);
+                    world.is_killed(known);
                 }
             }
         }
+    }
+}
+
+/// Each case waits for the disk: few, unless `PROPTEST_CASES` asks for more.
+fn config() -> ProptestConfig {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default(),
+        None => ProptestConfig::with_cases(64),
     }
 }
