@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PORT, LEDGER, GATEWAY = int(sys.argv[1]), sys.argv[2], (sys.argv[3:] or [None])[0]
@@ -36,6 +37,22 @@ def append(path, line):
         file.write(line + "\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def stop(process):
+    """Stops it, and returns when none of its threads runs any more."""
+    os.kill(process, signal.SIGSTOP)
+    folder = f"/proc/{process}/task"
+    end = time.monotonic() + 10
+    while not all(state(f"{folder}/{task}/stat") in "TtZX" for task in os.listdir(folder)):
+        if time.monotonic() > end:
+            raise TimeoutError("the gateway does not stop")
+        time.sleep(0.001)
+
+
+def state(path):
+    with open(path) as file:
+        return file.read().rpartition(")")[2].split()[0]
 
 
 class Provider(BaseHTTPRequestHandler):
@@ -58,7 +75,7 @@ class Provider(BaseHTTPRequestHandler):
         kills = word in ("kill", "nokill", "both") and not seen
         if kills:
             gateway = int(lines(GATEWAY)[0])
-            os.kill(gateway, signal.SIGSTOP)
+            stop(gateway)
         self.send_response(200 if charges else 500)
         self.send_header("content-length", "0")
         self.end_headers()

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::serve::free;
 use crate::wait_until;
@@ -19,23 +19,15 @@ struct Kept {
     child: Mutex<Child>,
     /// Where its id stands, if somebody has to know it.
     pid: Option<PathBuf>,
-    /// How long it is away when it has died.
-    away: Duration,
     deaths: AtomicU32,
 }
 
 impl Kept {
-    fn start(
-        mut command: Command,
-        address: SocketAddr,
-        pid: Option<PathBuf>,
-        away: Duration,
-    ) -> Kept {
+    fn start(mut command: Command, address: SocketAddr, pid: Option<PathBuf>) -> Kept {
         let kept = Kept {
             child: Mutex::new(command.spawn().unwrap()),
             command: Mutex::new(command),
             pid,
-            away,
             deaths: AtomicU32::new(0),
         };
         kept.note();
@@ -50,13 +42,13 @@ impl Kept {
         }
     }
 
-    /// Brings it back if it has died.
-    fn look_after(&self) {
+    /// Brings it back if it has died, and what it is waited for has happened.
+    fn look_after(&self, until: impl Fn()) {
         if self.child.lock().unwrap().try_wait().unwrap().is_none() {
             return;
         }
         self.deaths.fetch_add(1, Ordering::Relaxed);
-        std::thread::sleep(self.away);
+        until();
         *self.child.lock().unwrap() = self.command.lock().unwrap().spawn().unwrap();
         self.note();
     }
@@ -78,8 +70,23 @@ fn provider(folder: &Path, name: &str, address: SocketAddr, pid: Option<&Path>) 
         .arg(folder.join(name))
         .args(pid)
         .stderr(Stdio::null());
-    // Long enough that a gateway which died with it is back before.
-    Kept::start(command, address, None, Duration::from_millis(300))
+    Kept::start(command, address, None)
+}
+
+/// When each order was last answered, with whatever.
+type Answered = Mutex<HashMap<String, SystemTime>>;
+
+/// The last order that the provider with this ledger has seen was answered since then, without the
+/// provider: whoever may be asked in its place had the chance.
+fn is_answered_for(ledger: &Path, answered: &Answered) -> bool {
+    let seen = ledger.with_extension("seen");
+    let keys = std::fs::read_to_string(&seen).unwrap_or_default();
+    let Some(key) = keys.lines().last() else {
+        return true;
+    };
+    let asked = std::fs::metadata(&seen).unwrap().modified().unwrap();
+    let answered = answered.lock().unwrap();
+    answered.get(key).is_some_and(|&at| at > asked)
 }
 
 /// The status of an order's answer; `None` without one.
@@ -134,27 +141,42 @@ upstreams:
         .args(["serve", "outlast.yaml"])
         .current_dir(folder)
         .stderr(File::create(folder.join("log")).unwrap());
-    let gateway = Kept::start(command, addresses[0], Some(pid), Duration::ZERO);
+    let gateway = Kept::start(command, addresses[0], Some(pid));
     let orders: Vec<String> = (0..rounds)
         .flat_map(|round| words.iter().map(move |word| format!("{word}-{round}")))
         .collect();
-    let done = AtomicBool::new(false);
-    std::thread::scope(|threads| {
-        for kept in [&a, &gateway] {
-            threads.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    kept.look_after();
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-            });
+    let (done, answered) = (AtomicBool::new(false), Answered::default());
+    let ledger = folder.join("a");
+    let stand_in = || {
+        wait_until("the order is answered without the provider", || {
+            is_answered_for(&ledger, &answered)
+        });
+    };
+    let watch = |kept: &Kept, until: &dyn Fn()| {
+        while !done.load(Ordering::Relaxed) {
+            kept.look_after(until);
+            std::thread::sleep(Duration::from_millis(5));
         }
+    };
+    std::thread::scope(|threads| {
+        threads.spawn(|| watch(&a, &stand_in));
+        threads.spawn(|| watch(&gateway, &|| {}));
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
                 let orders = orders.iter().skip(client).step_by(CLIENTS);
+                let answered = &answered;
                 threads.spawn(move || {
                     for order in orders {
                         let end = Instant::now() + Duration::from_secs(60);
-                        while pay(addresses[0], order) != Some(200) {
+                        loop {
+                            let status = pay(addresses[0], order);
+                            if status.is_some() {
+                                let now = SystemTime::now();
+                                answered.lock().unwrap().insert(order.clone(), now);
+                            }
+                            if status == Some(200) {
+                                break;
+                            }
                             assert!(Instant::now() < end, "{order} is never paid");
                             std::thread::sleep(Duration::from_millis(20));
                         }
