@@ -85,6 +85,8 @@ impl Served {
     /// Asks so many times, one after the other.
     fn asks(&self, times: usize) {
         let mut stream = TcpStream::connect(self.front).unwrap();
+        let patience = Duration::from_secs(10);
+        stream.set_read_timeout(Some(patience)).unwrap();
         let mut answer = [0; 4096];
         for _ in 0..times {
             stream

@@ -21,11 +21,18 @@ impl Drop for Served {
     }
 }
 
+/// An address at which nobody listens, for as long as this process lives, but who is given it.
+///
+/// A bound socket stays there that does not listen. So the system gives the port to nobody, and who
+/// connects is refused.
 pub(crate) fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    // Without it, nobody could listen beside it.
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::mem::forget(socket);
+    address
 }
 
 fn plan(address: SocketAddr, status: u16) -> String {

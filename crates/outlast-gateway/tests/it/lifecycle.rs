@@ -1,5 +1,6 @@
 //! Reloading, draining and handing over, under load.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use outlast_gateway::{Gateway, Options};
@@ -78,8 +79,10 @@ upstreams: { up: { endpoints: http://{} } }
 
 #[test]
 fn draining_finishes_what_is_in_flight() {
-    let upstream = Upstream::answering(|_| {
-        std::thread::sleep(Duration::from_millis(500));
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let upstream = Upstream::threaded(move |_| {
+        gate.lock().unwrap().recv().unwrap();
         axum::http::Response::new("done".into())
     });
     let gateway = gateway(
@@ -98,11 +101,14 @@ upstreams: { up: { endpoints: http://{} } }
             std::thread::spawn(move || curl(&[version, &address]))
         })
         .collect();
-    wait_until("both are in flight", || gateway.status().connections == 2);
+    wait_until("both are in flight", || upstream.seen().len() == 2);
     let status = gateway.status();
     assert!(status.ready);
+    assert_eq!(status.connections, 2);
     gateway.drain();
     assert!(!gateway.status().ready);
+    open.send(()).unwrap();
+    open.send(()).unwrap();
     for client in waiting {
         let answer = client.join().unwrap();
         assert_eq!((answer.status, answer.text().as_str()), (200, "done"));

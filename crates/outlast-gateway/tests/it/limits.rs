@@ -89,7 +89,7 @@ fn a_client_that_does_not_read_is_given_up() {
     stream
         .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         .unwrap();
-    wait_until("it is served", || gateway.status().connections == 1);
+    wait_until("it is served", || upstream.seen().len() == 1);
     wait_until("it is given up", || gateway.status().connections == 0);
 }
 

@@ -267,7 +267,7 @@ fn a_shielded_request_goes_on_without_its_client() {
     let gateway = gateway(
         "
 gateway: { listen: 127.0.0.1:0, admin: off }
-routes: { all: { match: /**, upstream: up, shield: true, deadline: 1s } }
+routes: { all: { match: /**, upstream: up, shield: true, deadline: 3s } }
 upstreams: { up: { endpoints: http://{}, bulkhead: 5 } }
 ",
         &[upstream.address],

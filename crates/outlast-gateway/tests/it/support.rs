@@ -13,6 +13,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
 use outlast_gateway::{Gateway, Options, Status, UpstreamStatus};
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
 /// A gateway with this plan: `{}` in it is the address of the first upstream, and so on. It listens
@@ -81,6 +82,8 @@ pub(crate) type Answer = Arc<dyn Fn(&Seen) -> Response<Body> + Send + Sync>;
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
+    /// Keeps its port while it is stopped.
+    place: Option<TcpSocket>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -105,8 +108,9 @@ impl Upstream {
     pub(crate) fn answering(
         answer: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static,
     ) -> Upstream {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        Upstream::serve(listener, Arc::new(answer))
+        let place = place();
+        let listener = TcpListener::bind(place.local_addr().unwrap()).unwrap();
+        Upstream::serve(listener, Arc::new(answer), Some(place))
     }
 
     /// Several with one port, each at another address of this machine; they say which.
@@ -123,7 +127,7 @@ impl Upstream {
         let serve = |listener: TcpListener| {
             let own = listener.local_addr().unwrap().ip().to_string();
             let answer = move |_: &Seen| Response::new(Body::from(own.clone()));
-            Upstream::serve(listener, Arc::new(answer))
+            Upstream::serve(listener, Arc::new(answer), None)
         };
         listeners.unwrap().into_iter().map(serve).collect()
     }
@@ -137,7 +141,7 @@ impl Upstream {
         upstream
     }
 
-    fn serve(listener: TcpListener, answer: Answer) -> Upstream {
+    fn serve(listener: TcpListener, answer: Answer, place: Option<TcpSocket>) -> Upstream {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             seen: Mutex::default(),
@@ -168,6 +172,7 @@ impl Upstream {
         Upstream {
             address,
             shared,
+            place,
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -214,7 +219,7 @@ impl Upstream {
             listener = TcpListener::bind(self.address).ok();
             listener.is_some()
         });
-        *self = Upstream::serve(listener.unwrap(), answer);
+        *self = Upstream::serve(listener.unwrap(), answer, self.place.take());
     }
 }
 
@@ -426,12 +431,22 @@ http {{ access_log off; {temp} server {{ listen {address}; location / {{ return 
     process
 }
 
-/// An address that nobody listens on.
+/// An address at which nobody listens, for as long as this process lives, but who is given it.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    let place = place();
+    let address = place.local_addr().unwrap();
+    std::mem::forget(place);
+    address
+}
+
+/// A bound socket that does not listen: the system gives its port to nobody, and who connects is
+/// refused, until somebody listens at just this address.
+fn place() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    // Without it, nobody could listen beside it.
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    socket
 }
 
 /// Asks for `url` over and over on a few connections, until it is told to stop.
