@@ -22,6 +22,7 @@
 //! is a warning.
 
 mod degrade;
+pub mod edit;
 mod explain;
 mod health;
 mod members;
@@ -115,18 +116,20 @@ pub fn did_you_mean<'a>(given: &str, words: impl IntoIterator<Item = &'a str>) -
 /// # Errors
 /// All that is wrong with it, or that it cannot be read.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
-    let name = path.display().to_string();
-    match std::fs::read_to_string(path) {
-        Ok(text) => parse_in(&name, &text, path.parent().unwrap_or(Path::new(""))),
-        Err(error) => {
-            let problem = Problem::new(
-                Place::START,
-                format!("the file cannot be read: {error}"),
-                "name a file that exists, is UTF-8, and may be read; `outlast init` writes one",
-            );
-            Err(Problems::new(&name, "", vec![problem]))
-        }
-    }
+    let text = text_of(path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    parse_in(&path.display().to_string(), &text, folder)
+}
+
+fn text_of(path: &Path) -> Result<String, Problems> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let problem = Problem::new(
+            Place::START,
+            format!("the file cannot be read: {error}"),
+            "name a file that exists, is UTF-8, and may be read; `outlast init` writes one",
+        );
+        Problems::new(&path.display().to_string(), "", vec![problem])
+    })
 }
 
 /// Checks a text; `file` is its name in messages. Paths in it are relative to the current folder.

@@ -14,7 +14,15 @@ use crate::problem::{Place, Problem};
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) place: Place,
+    pub(crate) end: End,
     pub(crate) value: Value,
+}
+
+/// Where a node ends: behind its last character, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct End {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
 }
 
 /// What a node is.
@@ -105,7 +113,7 @@ impl<'a> Reader<'a, '_> {
     fn document(&mut self) -> Result<Node, Problem> {
         let mut node = None;
         loop {
-            let (event, place) = self.next()?;
+            let (event, place, _) = self.next()?;
             match event {
                 Event::StreamEnd => break,
                 Event::Nothing | Event::StreamStart | Event::DocumentEnd => {}
@@ -114,19 +122,26 @@ impl<'a> Reader<'a, '_> {
                     return Err(Problem::new(place, "there is a second document", mend));
                 }
                 Event::DocumentStart(_) => {
-                    let (event, place) = self.next()?;
-                    node = Some(self.node(event, place, 0)?);
+                    let (event, place, end) = self.next()?;
+                    node = Some(self.node(event, place, end, 0)?);
                 }
                 _ => return Err(unexpected(place)),
             }
         }
         Ok(node.unwrap_or(Node {
             place: Place::START,
+            end: End { line: 1, column: 1 },
             value: Value::Empty,
         }))
     }
 
-    fn node(&mut self, event: Event<'a>, place: Place, depth: usize) -> Result<Node, Problem> {
+    fn node(
+        &mut self,
+        event: Event<'a>,
+        place: Place,
+        mut end: End,
+        depth: usize,
+    ) -> Result<Node, Problem> {
         if depth > MOST_DEPTH {
             let mend = "no setting lies so deep; look for a bracket or an indentation too much";
             return Err(Problem::new(place, "this is nested too deeply", mend));
@@ -138,42 +153,59 @@ impl<'a> Reader<'a, '_> {
             }
             Event::SequenceStart(anchor, tag) => {
                 refuse(anchor, tag.is_some(), place)?;
-                Value::List(self.list(depth)?)
+                Value::List(self.list(depth, &mut end)?)
             }
             Event::MappingStart(anchor, tag) => {
                 refuse(anchor, tag.is_some(), place)?;
-                Value::Map(self.map(depth)?)
+                Value::Map(self.map(depth, &mut end)?)
             }
             Event::Alias(_) => return Err(anchored(place)),
             _ => return Err(unexpected(place)),
         };
-        Ok(Node { place, value })
+        Ok(Node { place, end, value })
     }
 
-    fn list(&mut self, depth: usize) -> Result<Vec<Node>, Problem> {
-        let mut items = Vec::new();
+    /// `end` becomes that of the bracket, or, without brackets, that of the last item.
+    fn list(&mut self, depth: usize, end: &mut End) -> Result<Vec<Node>, Problem> {
+        let mut items: Vec<Node> = Vec::new();
         loop {
             match self.next()? {
-                (Event::SequenceEnd, _) => return Ok(items),
-                (event, place) => items.push(self.node(event, place, depth + 1)?),
+                (Event::SequenceEnd, place, after) => {
+                    *end = closing(place, after, items.last().map(|item| item.end), *end);
+                    return Ok(items);
+                }
+                (event, place, end) => items.push(self.node(event, place, end, depth + 1)?),
             }
         }
     }
 
-    fn map(&mut self, depth: usize) -> Result<Vec<Entry>, Problem> {
+    /// `end` becomes that of the brace, or, without braces, that of the last value.
+    fn map(&mut self, depth: usize, end: &mut End) -> Result<Vec<Entry>, Problem> {
         let mut entries: Vec<Entry> = Vec::new();
         loop {
-            let (event, place) = self.next()?;
+            let (event, place, after) = self.next()?;
             let key = match event {
-                Event::MappingEnd => return Ok(entries),
+                Event::MappingEnd => {
+                    *end = closing(
+                        place,
+                        after,
+                        entries.last().map(|entry| entry.node.end),
+                        *end,
+                    );
+                    return Ok(entries);
+                }
                 Event::Scalar(text, ..) => text.into_owned(),
                 _ => {
                     let mend = "a key is a single word, such as `breaker:`";
                     return Err(Problem::new(place, "this cannot be a key", mend));
                 }
             };
-            let (event, value_place) = self.next()?;
-            let node = self.node(event, value_place, depth + 1)?;
+            let (event, value_place, value_end) = self.next()?;
+            let mut node = self.node(event, value_place, value_end, depth + 1)?;
+            if matches!(node.value, Value::Empty) {
+                // What is not there has no place that could be relied on.
+                node.end = node.end.max(after);
+            }
             if let Some(first) = entries.iter().find(|entry| entry.key == key) {
                 let message = format!("`{key}` is given twice");
                 let mend = format!("it is already in line {}", first.key_place.line);
@@ -188,9 +220,9 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    fn next(&mut self) -> Result<(Event<'a>, Place), Problem> {
+    fn next(&mut self) -> Result<(Event<'a>, Place, End), Problem> {
         match self.parser.next_event() {
-            Some(Ok((event, span))) => Ok((event, place(span))),
+            Some(Ok((event, span))) => Ok((event, place(span), end(span))),
             Some(Err(error)) => {
                 let marker = error.marker();
                 let place = Place {
@@ -227,6 +259,28 @@ fn place(span: Parsed) -> Place {
         line: span.start.line().max(1),
         column: span.start.col() + 1,
         length: length.max(1),
+    }
+}
+
+fn end(span: Parsed) -> End {
+    End {
+        line: span.end.line().max(1),
+        column: span.end.col() + 1,
+    }
+}
+
+/// The end of what a bracket closes; what none closes ends with its last part, although the parser
+/// notices only where the next thing begins.
+fn closing(place: Place, after: End, last: Option<End>, begin: End) -> End {
+    let is_bracket = after
+        > (End {
+            line: place.line,
+            column: place.column,
+        });
+    if is_bracket {
+        after
+    } else {
+        last.unwrap_or(begin)
     }
 }
 
