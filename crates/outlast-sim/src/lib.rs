@@ -34,6 +34,7 @@ mod slab;
 pub mod slo;
 pub mod statistics;
 mod times;
+pub mod tune;
 mod world;
 
 pub use crate::client::{Client, ClientReport, Latency, Second};
