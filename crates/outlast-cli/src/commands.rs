@@ -75,6 +75,17 @@ pub(crate) enum Command {
     ///   outlast sim scenarios/storm.yaml --find-limit load
     #[command(verbatim_doc_comment)]
     Sim(Sim),
+    /// Find settings of a policy file that do better in a scenario
+    ///
+    /// It spreads candidates over ranges of timeouts, retries, budgets and what else the file has, tries
+    /// them in the same worlds, and compares the best in others. It prints what it would change, the
+    /// evidence from worlds that took part in no choice, and how much each setting matters. Exit code 1
+    /// says that the suggestion does not keep all promises either. Examples:
+    ///
+    ///   outlast tune scenarios/storm.yaml
+    ///   outlast tune scenarios/storm.yaml --policy scenarios/storm.naive.policy.yaml --add budget
+    #[command(verbatim_doc_comment)]
+    Tune(Tune),
     /// Print the JSON Schema of policy files, for editors
     ///
     /// Example: outlast schema > outlast.schema.json
@@ -264,6 +275,60 @@ pub(crate) enum FindLimit {
     Load,
     /// How long everything in the timeline lasts
     Trigger,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Tune {
+    /// The scenario file
+    pub(crate) scenario: PathBuf,
+    /// The policy file to begin with, instead of the one that the scenario names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Write the suggested policy file; not over those that are read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Only settings of this upstream, instead of all that the scenario uses
+    #[arg(long, value_name = "NAME")]
+    pub(crate) upstream: Option<String>,
+    /// Policies that the file does not have, to be tried as well
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "POLICY")]
+    pub(crate) add: Vec<Added>,
+    /// Settings are tried from a so-manieth of what they are now to so many times that, 1.1 to 100
+    #[arg(long, default_value_t = 5.0, value_parser = factor)]
+    pub(crate) range: f64,
+    /// How many runs it may take in all
+    #[arg(long, default_value_t = 500, value_name = "RUNS")]
+    #[arg(value_parser = clap::value_parser!(u32).range(200..=1_000_000))]
+    pub(crate) budget: u32,
+    /// What candidates are drawn from, and the first seed of the runs, instead of the scenario's
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Threads; the result does not depend on it. One per processor by default
+    #[arg(long)]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A policy that can be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Added {
+    /// The bound on extra attempts, where it is off
+    Budget,
+    /// A breaker per endpoint
+    Breaker,
+    /// A bound on attempts at once
+    Bulkhead,
+    /// A measured bound on calls at once
+    Shed,
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(factor) if (1.1..=100.0).contains(&factor) => Ok(factor),
+        _ => Err("write a number from 1.1 to 100".to_owned()),
+    }
 }
 
 fn length(text: &str) -> Result<Duration, String> {

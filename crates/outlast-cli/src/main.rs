@@ -12,6 +12,7 @@ mod picture;
 mod serve;
 mod sim;
 mod slo;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Advise(advise) => advise::run(&advise),
         Command::Demo(demo) => demo::run(&demo),
         Command::Sim(sim) => sim::run(&sim),
+        Command::Tune(tune) => tune::run(&tune),
         Command::Schema { markdown, scenario } => file::schema(markdown, scenario),
         Command::Init { file } => file::init(&file),
         Command::Slo(slo) => slo::run(&slo),

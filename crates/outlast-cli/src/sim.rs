@@ -3,7 +3,7 @@
 mod chart;
 mod data;
 mod limit;
-mod rows;
+pub(crate) mod rows;
 mod table;
 
 use std::io::{self, IsTerminal, Write};

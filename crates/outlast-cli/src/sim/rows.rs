@@ -16,7 +16,7 @@ pub(super) struct Row {
 
 /// What a number counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(crate) enum Unit {
     Share,
     Ratio,
     Count,
@@ -88,7 +88,7 @@ impl Unit {
     }
 
     /// A number for people.
-    pub(super) fn show(self, value: f64) -> String {
+    pub(crate) fn show(self, value: f64) -> String {
         match self {
             _ if !value.is_finite() => "-".to_owned(),
             Unit::Share => format!("{:.2} %", value * 100.0),
@@ -102,7 +102,7 @@ impl Unit {
     }
 
     /// Half of an interval, which is not known from one run.
-    pub(super) fn show_half(self, half_width: f64) -> String {
+    pub(crate) fn show_half(self, half_width: f64) -> String {
         if half_width.is_finite() {
             format!("± {}", self.show(half_width))
         } else {

@@ -16,6 +16,7 @@ mod serve;
 mod sim;
 mod slo;
 mod traffic;
+mod tune;
 
 use std::path::Path;
 use std::process::{Command, Output};
