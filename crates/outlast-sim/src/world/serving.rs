@@ -124,6 +124,10 @@ impl World {
         let Some(request) = self.requests.get(at) else {
             return;
         };
+        if !matches!(request.stage, Stage::Working) {
+            // It was lost meanwhile, and the bad news is under way.
+            return;
+        }
         let (service, replica) = (request.service, request.replica as usize);
         let there = &self.replicas[service][replica];
         let unit = self

@@ -46,6 +46,24 @@ fn a_way_takes_its_time_there_and_back() {
 }
 
 #[test]
+fn what_is_lost_far_away_is_answered_once() {
+    let mut model = Model::new(1);
+    let db = model.service(fixed(10));
+    let place = Place::replica(db, 0).distance(40 * MS);
+    let once = Config::new("db").retry(retry::Config::attempts(1));
+    let through = model.upstream_at(once, &[place]).unwrap();
+    let shop = model.client(Client::steady(through, SECOND));
+    // It is worked on from 40 ms on, and would have been until 50 ms.
+    model.change(1045 * MS, db, Change::Refuses(true));
+    model.change(1500 * MS, db, Change::Refuses(false));
+    let report = model.run(4 * SECOND).unwrap();
+    let shop = report.client(shop);
+    assert_eq!((shop.good, shop.failed), (3, 1));
+    let db = report.service(db);
+    assert_eq!((db.came, db.answered, db.peak), (4, 3, 1));
+}
+
+#[test]
 fn calls_at_once_take_as_long_as_the_longest_and_fail_with_the_first() {
     let check = |broken: bool, good: u64, took: Duration| {
         let mut model = Model::new(1);
