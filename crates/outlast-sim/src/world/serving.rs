@@ -226,12 +226,15 @@ impl World {
         }
         let there = &mut self.replicas[service][replica as usize];
         there.busy -= 1;
-        if there.holds {
+        let holds = there.holds;
+        if holds {
             there.held.push(at);
-        } else if let Some(caller) = self.answer(at, outcome) {
+        }
+        // Whoever waits comes before a caller that tries again at once.
+        self.begin_more(service, replica);
+        if !holds && let Some(caller) = self.answer(at, outcome) {
             self.drive(caller);
         }
-        self.begin_more(service, replica);
     }
 
     /// A request is over; whose call has something new to look at, unless the answer has a way to go.

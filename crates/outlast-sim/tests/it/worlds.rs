@@ -213,6 +213,21 @@ fn who_asks_about_what_it_depends_on_makes_an_outage_longer() {
 }
 
 #[test]
+fn who_waits_is_served_before_who_tries_again() {
+    let mut model = Model::new(1);
+    let db = model.service(fixed(10).workers(1).failures(1.0));
+    let again = model.plain(Plain::new().attempts(2), &[db]);
+    let once = model.plain(Plain::new().timeout(15 * MS), &[db]);
+    model.client(Client::steady(again, 50 * MS));
+    model.client(Client::steady(once, 50 * MS));
+    let report = model.run(40 * MS).unwrap();
+    // The first fails at 10 ms. Who waits has its turn then, while it still has patience, and who tries
+    // again at once comes after it.
+    let db = report.service(db);
+    assert_eq!((db.answered, db.waits, db.late), (3, 20 * MS, 0));
+}
+
+#[test]
 fn what_hangs_is_found_by_its_checks() {
     let run = |checked: bool| {
         let mut model = Model::new(1);
