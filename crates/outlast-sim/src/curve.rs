@@ -101,6 +101,12 @@ impl Curve {
         }
     }
 
+    /// Whether it is above zero at some time from `time` on.
+    pub(crate) fn rises_after(&self, time: Time) -> bool {
+        let later = self.points.iter().filter(|point| point.0 > time);
+        self.at(time) > 0.0 || later.map(|point| point.1).any(|value| value > 0.0)
+    }
+
     /// When the area under the curve, in value times seconds, from `time` on is `area`; `None` for
     /// never. With an exponentially distributed area this is the next arrival of a Poisson process
     /// whose rate is the curve.

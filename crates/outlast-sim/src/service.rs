@@ -274,6 +274,8 @@ pub(crate) struct Replica {
     pub(crate) failures: f64,
     /// As a share of the service's speed.
     pub(crate) pace: Pace,
+    /// Whether it is going to be looked at, as it stands still.
+    pub(crate) looks: bool,
     pub(crate) busy: u32,
     pub(crate) waiting: VecDeque<Ref>,
     /// How many of those who waited were dropped, and are still in the line.
@@ -291,6 +293,7 @@ impl Replica {
             dead: 0,
             failures: service.failures,
             pace: Pace::of(1.0),
+            looks: false,
             busy: 0,
             waiting: VecDeque::new(),
             dropped: 0,

@@ -244,7 +244,7 @@ impl World {
             Event::Worked(request) => self.worked(request),
             Event::Arrives(request) => self.arrives_after_its_way(request),
             Event::Answers(request) => self.answers(request),
-            Event::Looks { service, replica } => self.begin_more(service, replica),
+            Event::Looks { service, replica } => self.looks(service, replica),
             Event::Checks { upstream, endpoint } => self.checks(upstream, endpoint),
             Event::Unanswered { upstream, endpoint } => self.checked(upstream, endpoint, false),
             Event::Lives { service, replica } => self.lives(service, replica),

@@ -87,6 +87,12 @@ impl World {
         self.agenda.plan(ends, Class::End, Event::Worked(at));
     }
 
+    /// A replica that stood still may be faster now.
+    pub(super) fn looks(&mut self, service: usize, replica: u32) {
+        self.replicas[service][replica as usize].looks = false;
+        self.begin_more(service, replica);
+    }
+
     /// A worker, or room, is free: who waits comes in.
     pub(super) fn begin_more(&mut self, service: usize, replica: u32) {
         loop {
@@ -112,8 +118,14 @@ impl World {
         }
     }
 
-    /// A service that stands still is looked at again from time to time.
+    /// A replica that stands still is looked at again from time to time, if it gets faster by itself.
     fn look_later(&mut self, service: usize, replica: u32) {
+        let there = &mut self.replicas[service][replica as usize];
+        let rises = self.model.services[service].speed.rises_after(self.now);
+        if there.looks || there.pace.at(Time::MAX) <= 0.0 || !rises {
+            return;
+        }
+        there.looks = true;
         let at = self.now + BETWEEN_LOOKS;
         self.agenda
             .plan(at, Class::End, Event::Looks { service, replica });

@@ -228,6 +228,23 @@ fn who_waits_is_served_before_who_tries_again() {
 }
 
 #[test]
+fn what_stands_still_for_ever_is_left_alone() {
+    let mut model = Model::new(1);
+    let db = model.service(fixed(10).workers(1));
+    let late = Curve::level(0.0).jump(3 * SECOND, 1.0);
+    let late = model.service(fixed(10).speed(late));
+    let [never, at_last] = [db, late].map(|service| model.plain(Plain::new(), &[service]));
+    let never = model.client(Client::steady(never, 10 * MS));
+    let at_last = model.client(Client::steady(at_last, 10 * MS));
+    model.change(SECOND, db, Change::Speed(0.0));
+    model.most_events(3000);
+    let report = model.run(2 * SECOND).unwrap();
+    assert_eq!(report.client(never).calls, 200);
+    assert_eq!(report.client(never).good, 100, "until it stands still");
+    assert_eq!(report.client(at_last).good, 200);
+}
+
+#[test]
 fn what_hangs_is_found_by_its_checks() {
     let run = |checked: bool| {
         let mut model = Model::new(1);
