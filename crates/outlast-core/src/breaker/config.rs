@@ -189,7 +189,7 @@ impl Config {
         self.lease.unwrap_or(DEFAULT_LEASE)
     }
 
-    /// Whether it is not in shadow mode.
+    /// Failures in a row that trip it.
     pub(crate) fn consecutive_failures(&self) -> Option<u32> {
         self.consecutive
     }
@@ -203,6 +203,7 @@ impl Config {
         self.failures.map(|failures| (failures, calls))
     }
 
+    /// Whether it is not in shadow mode.
     pub(crate) fn is_enforced(&self) -> bool {
         self.enforce
     }
