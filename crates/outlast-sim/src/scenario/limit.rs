@@ -17,8 +17,9 @@ use crate::statistics::Share;
 pub enum Scaled {
     /// All rates and users.
     Load,
-    /// How long everything in the timeline lasts, and the time between; the world runs so much
-    /// longer, and times in promises that lie behind the beginning move with it.
+    /// How long everything in the timeline lasts, and the time between. Times in promises that lie
+    /// behind the beginning move with it; what lies behind the end, that of the world included, is as
+    /// far behind it as before.
     Trigger,
 }
 
@@ -110,10 +111,14 @@ fn scale(scenario: &mut Scenario, scaled: Scaled, factor: f64) {
                 }
             }),
         Scaled::Trigger => {
-            let (Some(begins), over) = (scenario.begins(), scenario.over()) else {
+            let (Some(begins), Some(over)) = (scenario.begins(), scenario.over()) else {
                 return;
             };
-            let later = |at: Duration| begins + (at - begins).mul_f64(factor);
+            // What lies behind the end is as far behind it as before.
+            let later = |at: Duration| {
+                let behind = at.saturating_sub(over);
+                begins + (at - behind - begins).mul_f64(factor) + behind
+            };
             for Change { from, to, .. } in &mut scenario.timeline {
                 *from = later(*from);
                 *to = to.map(later);
@@ -125,10 +130,7 @@ fn scale(scenario: &mut Scenario, scaled: Scaled, factor: f64) {
                     (span.from, span.to) = (later(span.from), later(span.to));
                 }
             }
-            if let Some(over) = over {
-                let rest = scenario.lasts.saturating_sub(over);
-                scenario.lasts = later(over) + rest;
-            }
+            scenario.lasts = later(scenario.lasts);
         }
     }
 }

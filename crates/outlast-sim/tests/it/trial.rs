@@ -183,6 +183,17 @@ fn head_room_of_a_trigger_is_how_long_it_may_last() {
 }
 
 #[test]
+fn what_is_promised_after_a_trigger_moves_behind_it() {
+    let patient = "upstreams: { db: { endpoints: http://db:1, timeout: 2s } }";
+    let text = "for: 60s\nservices: { db: { work: 1ms } }\n\
+                clients: { shop: { upstream: db, every: 50ms } }\n\
+                timeline: [ { service: db, from: 10s, to: 11s, fault: hangs } ]\n\
+                promises: [ goodput >= 100% from 31s to 50s ]";
+    let head = limit(&trial(patient, text), Scaled::Trigger);
+    assert_eq!(head.breaks, None, "{head:?}");
+}
+
+#[test]
 fn a_run_beyond_its_bounds_says_which_and_what_to_change() {
     let check = |bound: &str, parts: &[&str]| {
         let text = format!(
