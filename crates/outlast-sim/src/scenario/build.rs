@@ -43,7 +43,10 @@ pub(super) fn model(scenario: &Scenario, policies: &[Config], seed: u64) -> (Mod
     for (number, client) in scenario.clients.iter().enumerate() {
         builder.client(number, client);
     }
-    for change in &scenario.timeline {
+    // At one time, what is planned first comes first: the end of what began before.
+    let mut timeline: Vec<_> = scenario.timeline.iter().collect();
+    timeline.sort_by_key(|change| change.from);
+    for change in timeline {
         builder.change(change);
     }
     (builder.model, builder.numbers)

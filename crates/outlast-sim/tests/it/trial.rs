@@ -194,6 +194,22 @@ fn what_is_promised_after_a_trigger_moves_behind_it() {
 }
 
 #[test]
+fn what_begins_as_another_ends_begins_whatever_the_order_of_the_file() {
+    let check = |first: &str, second: &str| {
+        let text = format!(
+            "for: 30s\nservices: {{ db: {{ work: 5ms }} }}\n{STEADY}\ntimeline:\n\
+             - {{ service: db, {first}, fault: away }}\n- {{ service: db, {second}, fault: away }}\n\
+             promises: [ goodput <= 1% from 10s to 20s ]"
+        );
+        let (trial, run) = one(ONCE, &text);
+        assert!(run.keeps(0, &trial.scenario().promises[0]), "{run:?}");
+    };
+    let (one, other) = ("from: 10s, to: 15s", "from: 15s, to: 20s");
+    check(one, other);
+    check(other, one);
+}
+
+#[test]
 fn a_run_beyond_its_bounds_says_which_and_what_to_change() {
     let check = |bound: &str, parts: &[&str]| {
         let text = format!(
