@@ -1,7 +1,7 @@
 //! What came of a scenario, for machines.
 
 use outlast_sim::scenario::Run;
-use outlast_sim::statistics::{Mean, Paired, Share};
+use outlast_sim::statistics::{Mean, Share};
 use serde_json::{Map, Value, json};
 
 use super::rows::ROWS;
@@ -86,8 +86,7 @@ fn share(share: &Share) -> Value {
 
 fn differences(one: &Outcome, other: &Outcome) -> Value {
     let difference = |row: &super::rows::Row| {
-        let values = |outcome: &Outcome| outcome.batch.runs.iter().map(row.of).collect::<Vec<_>>();
-        let paired = Paired::of(&values(one), &values(other))?;
+        let paired = row.paired(&one.batch, &other.batch)?;
         let value = json!({
             "difference": mean(Some(paired.difference)),
             "variance_saved": paired.variance_saved,

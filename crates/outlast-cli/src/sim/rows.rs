@@ -1,8 +1,8 @@
 //! What is told of runs, once: for tables, pages and JSON.
 
 use outlast_config::scenario::Measure;
-use outlast_sim::scenario::Run;
-use outlast_sim::statistics::Mean;
+use outlast_sim::scenario::{Batch, Run};
+use outlast_sim::statistics::{Mean, Paired};
 
 /// A measure of runs.
 pub(super) struct Row {
@@ -72,6 +72,18 @@ const fn row(name: &'static str, key: &'static str, unit: Unit, of: fn(&Run) -> 
         key,
         unit,
         of,
+    }
+}
+
+impl Row {
+    /// The other less the one, over the worlds that both saw and in which both show something.
+    pub(super) fn paired(&self, one: &Batch, other: &Batch) -> Option<Paired> {
+        let pairs = one.runs.iter().zip(&other.runs);
+        let pairs = pairs.map(|(one, other)| ((self.of)(one), (self.of)(other)));
+        let (one, other): (Vec<f64>, Vec<f64>) = pairs
+            .filter(|(one, other)| one.is_finite() && other.is_finite())
+            .unzip();
+        Paired::of(&one, &other)
     }
 }
 

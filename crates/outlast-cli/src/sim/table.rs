@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use outlast_sim::scenario::Run;
-use outlast_sim::statistics::{Mean, Paired};
+use outlast_sim::statistics::Mean;
 
 use super::rows::{ROWS, Unit};
 use super::{Outcome, Sim};
@@ -262,12 +262,7 @@ fn difference_title(one: &Outcome, other: &Outcome) -> String {
 /// Name, difference, half of the interval, how much of the noise common random numbers took away.
 fn differences(one: &Outcome, other: &Outcome) -> Vec<[String; 4]> {
     let row = |row: &super::rows::Row| {
-        let pairs = one.batch.runs.iter().zip(&other.batch.runs);
-        let pairs = pairs.map(|(one, other)| ((row.of)(one), (row.of)(other)));
-        let (one, other): (Vec<f64>, Vec<f64>) = pairs
-            .filter(|(one, other)| one.is_finite() && other.is_finite())
-            .unzip();
-        let paired = Paired::of(&one, &other)?;
+        let paired = row.paired(&one.batch, &other.batch)?;
         let mean = paired.difference;
         let sign = if mean.mean > 0.0 { "+" } else { "" };
         let saved = if paired.variance_saved > 0.005 {

@@ -129,6 +129,37 @@ fn equal_seeds_have_equal_traces_on_any_number_of_threads() {
 }
 
 #[test]
+fn policies_that_need_different_numbers_of_runs_are_compared_in_those_of_both() {
+    let folder = world();
+    // No call of the first is answered, which is known after eight runs.
+    let never = BOUNDED.replace("timeout: 300ms", "timeout: 5ms");
+    std::fs::write(folder.path().join("never.yaml"), never).unwrap();
+    let arguments = "queue.yaml --policy never.yaml --vs policy.yaml --runs auto --json";
+    let (_, told, errors) = sim(folder.path(), arguments);
+    let document: Value =
+        serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {errors}"));
+    let runs = |policy: usize| {
+        document["policies"][policy]["runs"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert!(runs(0) < runs(1), "{} {}", runs(0), runs(1));
+    let differences = &document["differences"];
+    assert!(
+        differences["goodput"]["difference"]["mean"]
+            .as_f64()
+            .unwrap()
+            > 0.7
+    );
+    assert_eq!(
+        differences.get("latency_p99_seconds"),
+        None,
+        "of none there is none"
+    );
+}
+
+#[test]
 fn results_are_json_and_pictures_too() {
     let folder = world();
     for kind in ["svg", "html"] {
