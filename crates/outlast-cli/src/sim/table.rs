@@ -242,8 +242,14 @@ fn trace(sim: &Sim, outcome: &Outcome) -> String {
             };
             let run = runs.iter().find(breaks).unwrap_or(&runs[0]);
             let scenario = sim.scenario.display();
+            let is_named = sim.policy.is_none() && sim.vs.as_ref() != Some(&outcome.policy);
+            let policy = if is_named {
+                String::new()
+            } else {
+                format!(" --policy {}", outcome.policy.display())
+            };
             format!(
-                "; one of them: outlast sim {scenario} --seed {} --runs 1",
+                "; one of them: outlast sim {scenario}{policy} --seed {} --runs 1",
                 run.seed
             )
         }

@@ -129,6 +129,17 @@ fn equal_seeds_have_equal_traces_on_any_number_of_threads() {
 }
 
 #[test]
+fn what_replays_a_run_names_its_policies() {
+    let folder = world();
+    let (_, told, _) = sim(folder.path(), "queue.yaml --vs naive.yaml --runs 2");
+    let naive = told.split("queue.yaml with naive.yaml").nth(1).unwrap();
+    let (_, replay) = naive.split_once("one of them: outlast sim ").unwrap();
+    let (code, told, errors) = sim(folder.path(), replay.lines().next().unwrap());
+    assert_eq!((code, errors.as_str()), (Some(1), ""), "{told}");
+    assert!(told.contains("queue.yaml with naive.yaml"), "{told}");
+}
+
+#[test]
 fn policies_that_need_different_numbers_of_runs_are_compared_in_those_of_both() {
     let folder = world();
     // No call of the first is answered, which is known after eight runs.
