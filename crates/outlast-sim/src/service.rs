@@ -253,7 +253,8 @@ pub enum Change {
     Failures(f64),
     /// It works at this share of its speed.
     Speed(f64),
-    /// It works at a share of its speed that rises in a line to all of it: caches that fill.
+    /// It works at a share of its speed that rises in a line to all of it: caches that fill. What
+    /// `Speed` leaves of it is another share.
     Warms {
         /// The share it begins with.
         from: f64,
@@ -274,6 +275,8 @@ pub(crate) struct Replica {
     pub(crate) failures: f64,
     /// As a share of the service's speed.
     pub(crate) pace: Pace,
+    /// The share that cold caches leave of that.
+    pub(crate) warmth: Pace,
     /// Whether it is going to be looked at, as it stands still.
     pub(crate) looks: bool,
     pub(crate) busy: u32,
@@ -293,6 +296,7 @@ impl Replica {
             dead: 0,
             failures: service.failures,
             pace: Pace::of(1.0),
+            warmth: Pace::of(1.0),
             looks: false,
             busy: 0,
             waiting: VecDeque::new(),
@@ -304,6 +308,16 @@ impl Replica {
     /// Nobody gets an answer from it.
     pub(crate) fn is_away(&self) -> bool {
         self.refuses || self.restarts || self.holds
+    }
+
+    pub(crate) fn speed(&self, service: &Service, now: Time) -> f64 {
+        service.speed.at(now) * self.pace.at(now) * self.warmth.at(now)
+    }
+
+    /// Whether it gets faster by itself if it stands still now.
+    pub(crate) fn rises(&self, service: &Service, now: Time) -> bool {
+        let left = self.pace.at(Time::MAX) * self.warmth.at(Time::MAX);
+        left > 0.0 && service.speed.rises_after(now)
     }
 
     pub(crate) fn has_worker(&self, service: &Service) -> bool {

@@ -113,7 +113,7 @@ impl World {
         let (every, (from, over)) = (liveness.every, liveness.warms);
         let there = &mut self.replicas[service][replica as usize];
         there.restarts = false;
-        there.pace = Pace::warms(from, self.now, over);
+        there.warmth = Pace::warms(from, self.now, over);
         self.plan_look(self.now + every, Event::Lives { service, replica });
     }
 

@@ -17,7 +17,7 @@ impl World {
             return None;
         }
         let how = &self.model.services[service];
-        let speed = how.speed.at(self.now) * there.pace.at(self.now);
+        let speed = there.speed(how, self.now);
         let works = there.has_worker(how) && speed > 0.0;
         let meter = &mut self.meters[service];
         let counts = self.now >= self.from;
@@ -98,7 +98,7 @@ impl World {
         loop {
             let how = &self.model.services[service];
             let there = &mut self.replicas[service][replica as usize];
-            let speed = how.speed.at(self.now) * there.pace.at(self.now);
+            let speed = there.speed(how, self.now);
             if there.waiting.is_empty() || !there.has_worker(how) {
                 return;
             }
@@ -121,8 +121,7 @@ impl World {
     /// A replica that stands still is looked at again from time to time, if it gets faster by itself.
     fn look_later(&mut self, service: usize, replica: u32) {
         let there = &mut self.replicas[service][replica as usize];
-        let rises = self.model.services[service].speed.rises_after(self.now);
-        if there.looks || there.pace.at(Time::MAX) <= 0.0 || !rises {
+        if there.looks || !there.rises(&self.model.services[service], self.now) {
             return;
         }
         there.looks = true;
@@ -321,7 +320,7 @@ impl World {
                     self.begin_more(service, replica);
                 }
                 Change::Warms { from, over } => {
-                    there.pace = Pace::warms(from, self.now, over);
+                    there.warmth = Pace::warms(from, self.now, over);
                     self.begin_more(service, replica);
                 }
                 Change::Refuses(refuses) => {

@@ -210,6 +210,33 @@ fn what_begins_as_another_ends_begins_whatever_the_order_of_the_file() {
 }
 
 #[test]
+fn what_is_slow_and_warms_up_is_both() {
+    let text = |slow: &str| {
+        format!(
+            "for: 60s\nservices: {{ db: {{ work: 10ms }} }}\n{STEADY}\ntimeline:\n\
+             - {{ service: db, from: 20s, to: 30s, fault: away, warms: {{ from: 20%, over: 20s }} }}\n\
+             - {{ service: db, from: 25s, {slow}, speed: 50% }}\n\
+             promises: [ p50 <= 1s from 30s to 31s, p50 <= 1s from 52s to 54s ]"
+        )
+    };
+    let check = |slow: &str, expected: [u64; 2]| {
+        let (_, run) = one(ONCE, &text(slow));
+        for (found, millis) in run.measured.iter().zip(expected) {
+            let most = millis as f64 / 1e3;
+            let found = found.unwrap();
+            assert!(
+                0.85 * most < found && found < 1.15 * most,
+                "{slow}: {run:?}"
+            );
+        }
+    };
+    // Both end at once, and the caches are cold all the same.
+    check("to: 30s", [48, 10]);
+    // It is slow until later, and stays so when the caches are warm.
+    check("to: 55s", [96, 20]);
+}
+
+#[test]
 fn a_run_beyond_its_bounds_says_which_and_what_to_change() {
     let check = |bound: &str, parts: &[&str]| {
         let text = format!(

@@ -131,6 +131,7 @@ fn what_is_slow_and_what_warms_up_takes_longer() {
         from: 0.2,
         over: 4 * SECOND,
     };
+    model.change(4 * SECOND, db, Change::Speed(1.0));
     model.change(4 * SECOND, db, warms);
     let report = model.run(9 * SECOND).unwrap();
     let times = &report.client(client).times;
