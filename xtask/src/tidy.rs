@@ -73,7 +73,7 @@ impl Tree {
 /// The crates from the lowest rank to the highest. A crate depends on lower ranks only.
 const RANKS: [&[&str]; 4] = [
     &["outlast-core"],
-    &["outlast", "outlast-config"],
+    &["outlast", "outlast-config", "outlast-saga"],
     &["outlast-gateway", "outlast-sim"],
     &["outlast-cli"],
 ];

@@ -1,0 +1,373 @@
+//! What a saga does: steps in order, some of them at once, each with what undoes it.
+//!
+//! A definition is data: code that acts is found by the names of its steps. It has a name, a version
+//! and a hash, and a saga keeps the version it began with.
+
+use std::fmt;
+use std::time::Duration;
+
+use outlast_core::backoff::Backoff;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The steps of a saga.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Definition {
+    name: String,
+    version: u32,
+    /// Steps of one item run at once.
+    stages: Vec<Vec<Step>>,
+    deadline: Option<Duration>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    name: String,
+    timeout: Duration,
+    tries: Tries,
+    undo: Option<Undo>,
+    best_effort: bool,
+    pivot: bool,
+    on_unknown: OnUnknown,
+}
+
+/// What undoes a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Undo {
+    timeout: Duration,
+    tries: Tries,
+}
+
+/// How often something is tried, and how long it waits in between.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tries {
+    attempts: u32,
+    backoff: Backoff,
+}
+
+/// What is done about an attempt of which nobody knows whether it did its work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnknown {
+    /// It is tried again with the same key.
+    #[default]
+    Retry,
+    /// It is given up, and undone as if it had been done.
+    Compensate,
+}
+
+impl Definition {
+    /// A definition without steps. Its name and those of steps are up to 64 letters, digits, `-`, `_`.
+    pub fn new(name: impl Into<String>, version: u32) -> Definition {
+        Definition {
+            name: name.into(),
+            version,
+            stages: Vec::new(),
+            deadline: None,
+        }
+    }
+
+    /// Adds a step that begins when those before have ended.
+    pub fn step(self, step: Step) -> Definition {
+        self.at_once([step])
+    }
+
+    /// Adds steps that run at once, when those before have ended.
+    pub fn at_once(mut self, steps: impl IntoIterator<Item = Step>) -> Definition {
+        self.stages.push(steps.into_iter().collect());
+        self
+    }
+
+    /// When it is given up and compensated, from its start on. After the pivot it has no meaning.
+    /// Default: never.
+    pub fn deadline(mut self, deadline: Duration) -> Definition {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its version.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Its steps, in order.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.stages.iter().flatten()
+    }
+
+    /// The steps of each stage, as numbers.
+    pub(crate) fn stages(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let mut from = 0;
+        self.stages.iter().map(move |stage| {
+            let range = from..from + stage.len();
+            from = range.end;
+            range
+        })
+    }
+
+    pub(crate) fn time(&self) -> Option<Duration> {
+        self.deadline
+    }
+
+    /// A hash of all that matters: the same name and version with another hash is another definition.
+    pub fn hash(&self) -> String {
+        let mut text = format!("{}/{}/{:?}", self.name, self.version, self.deadline);
+        for (number, stage) in self.stages.iter().enumerate() {
+            for step in stage {
+                text.push_str(&format!("\n{number}: {step:?}"));
+            }
+        }
+        let digest = Sha256::digest(text.as_bytes());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether it can work.
+    ///
+    /// # Errors
+    /// What cannot, and what to change.
+    pub fn check(&self) -> Result<(), DefinitionError> {
+        let refuse = |what: String| Err(DefinitionError(what));
+        if !is_name(&self.name) {
+            return refuse(format!("`{}` is no name of a saga: {NAMES}", self.name));
+        }
+        let steps: Vec<&Step> = self.steps().collect();
+        if steps.is_empty() || self.stages.iter().any(Vec::is_empty) {
+            return refuse(format!(
+                "`{}` has a stage without steps: add some",
+                self.name
+            ));
+        }
+        if steps.len() > MOST_STEPS {
+            return refuse(format!("`{}` has more than {MOST_STEPS} steps", self.name));
+        }
+        for (number, step) in steps.iter().enumerate() {
+            if !is_name(&step.name) {
+                return refuse(format!("`{}` is no name of a step: {NAMES}", step.name));
+            }
+            if steps[..number].iter().any(|other| other.name == step.name) {
+                return refuse(format!("two steps are called `{}`: rename one", step.name));
+            }
+            step.check().or_else(refuse)?;
+        }
+        let pivots = steps.iter().filter(|step| step.pivot).count();
+        if pivots > 1 {
+            return refuse(
+                "there are two pivots: what is behind the first cannot be undone".into(),
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Step {
+    /// A step that is tried three times, 30 s each, and has nothing that undoes it.
+    pub fn new(name: impl Into<String>) -> Step {
+        Step {
+            name: name.into(),
+            timeout: Duration::from_secs(30),
+            tries: Tries::new(3),
+            undo: None,
+            best_effort: false,
+            pivot: false,
+            on_unknown: OnUnknown::Retry,
+        }
+    }
+
+    /// How long one attempt may take; what comes later is not known. Default 30 s.
+    pub fn timeout(mut self, timeout: Duration) -> Step {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How often it is tried. Default: three times, with the default backoff of retries.
+    pub fn tries(mut self, tries: Tries) -> Step {
+        self.tries = tries;
+        self
+    }
+
+    /// What undoes it, if a later step fails. Default: nothing has to be undone.
+    pub fn undo(mut self, undo: Undo) -> Step {
+        self.undo = Some(undo);
+        self
+    }
+
+    /// Its failure never fails the saga. Default: it does.
+    pub fn best_effort(mut self) -> Step {
+        self.best_effort = true;
+        self
+    }
+
+    /// When it is done there is no way back: later steps that fail wait for somebody. Default: there
+    /// is.
+    pub fn pivot(mut self) -> Step {
+        self.pivot = true;
+        self
+    }
+
+    /// What is done when nobody knows whether it was done. Default: it is tried again.
+    pub fn on_unknown(mut self, what: OnUnknown) -> Step {
+        self.on_unknown = what;
+        self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How long an attempt may take.
+    pub fn time(&self) -> Duration {
+        self.timeout
+    }
+
+    /// How long an attempt to undo it may take; `None` if nothing has to be undone.
+    pub fn undo_time(&self) -> Option<Duration> {
+        self.undo.as_ref().map(|undo| undo.timeout)
+    }
+
+    pub(crate) fn own_tries(&self) -> Tries {
+        self.tries
+    }
+
+    pub(crate) fn undo_tries(&self) -> Option<Tries> {
+        self.undo.as_ref().map(|undo| undo.tries)
+    }
+
+    pub(crate) fn is_best_effort(&self) -> bool {
+        self.best_effort
+    }
+
+    pub(crate) fn is_pivot(&self) -> bool {
+        self.pivot
+    }
+
+    pub(crate) fn compensates_unknown(&self) -> bool {
+        self.on_unknown == OnUnknown::Compensate
+    }
+
+    /// Whether there is code for what it says.
+    pub(crate) fn check_code(&self, undoes: bool) -> Result<(), DefinitionError> {
+        match (self.undo.is_some(), undoes) {
+            (true, true) | (false, false) => Ok(()),
+            (true, false) => Err(DefinitionError(format!(
+                "`{}` says how it is undone, and has no code for it: use `step_with_undo`",
+                self.name
+            ))),
+            (false, true) => Err(DefinitionError(format!(
+                "`{}` has code that undoes it: say how with `Step::undo`",
+                self.name
+            ))),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let name = &self.name;
+        let undo = self.undo.iter().map(|undo| (undo.timeout, undo.tries));
+        for (timeout, tries) in std::iter::once((self.timeout, self.tries)).chain(undo) {
+            if timeout.is_zero() {
+                return Err(format!("`{name}` has no time: give it a timeout"));
+            }
+            if !(1..=MOST_ATTEMPTS).contains(&tries.attempts) {
+                return Err(format!("`{name}` is tried 1 to {MOST_ATTEMPTS} times"));
+            }
+        }
+        if self.best_effort && self.pivot {
+            return Err(format!(
+                "`{name}` is a pivot, so its failure matters: leave one out"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Undo {
+    /// Tried ten times, 30 s each, with waits that grow from a second to a minute.
+    pub fn new() -> Undo {
+        let backoff = Backoff::exponential(Duration::from_secs(1)).max(Duration::from_secs(60));
+        Undo {
+            timeout: Duration::from_secs(30),
+            tries: Tries::new(10).backoff(backoff),
+        }
+    }
+
+    /// How long one attempt may take. Default 30 s.
+    pub fn timeout(mut self, timeout: Duration) -> Undo {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How often it is tried before somebody has to look. Default: ten times.
+    pub fn tries(mut self, tries: Tries) -> Undo {
+        self.tries = tries;
+        self
+    }
+}
+
+impl Default for Undo {
+    fn default() -> Undo {
+        Undo::new()
+    }
+}
+
+impl Tries {
+    /// So many attempts in all, the first included: 1 to 1,000; with waits that grow quadratically from
+    /// 50 ms to 5 s.
+    pub fn new(attempts: u32) -> Tries {
+        Tries {
+            attempts,
+            backoff: Backoff::quadratic(Duration::from_millis(50)).max(Duration::from_secs(5)),
+        }
+    }
+
+    /// The waits between attempts.
+    pub fn backoff(mut self, backoff: impl Into<Backoff>) -> Tries {
+        self.backoff = backoff.into();
+        self
+    }
+
+    pub(crate) fn attempts(self) -> u32 {
+        self.attempts
+    }
+
+    /// The wait after so many attempts; `unit` is a random number between 0 and 1.
+    pub(crate) fn wait(self, attempts: u32, unit: f64) -> Duration {
+        self.backoff
+            .delay(attempts.saturating_sub(1), Duration::ZERO, unit)
+    }
+}
+
+/// Why a definition cannot work, and what to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefinitionError(String);
+
+impl DefinitionError {
+    pub(crate) fn twice(name: &str, version: u32) -> DefinitionError {
+        DefinitionError(format!(
+            "version {version} of `{name}` is there twice: give one another"
+        ))
+    }
+}
+
+impl fmt::Display for DefinitionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for DefinitionError {}
+
+fn is_name(text: &str) -> bool {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=64).contains(&text.len()) && text.bytes().all(fine)
+}
+
+const NAMES: &str = "use up to 64 letters, digits, `-` and `_`";
+/// A saga with more is several.
+const MOST_STEPS: usize = 100;
+const MOST_ATTEMPTS: u32 = 1000;

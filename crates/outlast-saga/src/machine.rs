@@ -1,0 +1,374 @@
+//! The machine of one saga: events make its state, its state says what happens next.
+//!
+//! There is one function from an event and a state to a state, [`Saga::apply`]. A saga that runs, one
+//! that is read again after a crash and one that somebody looks at have all gone through it, so they
+//! cannot differ. What happens next is decided from the state and the time alone; nothing here sleeps,
+//! calls or writes.
+//!
+//! The driver makes a record of the events that a method returns, and does what they say when the
+//! record is on the disk: for [`Event::Started`] and [`Event::UndoStarted`] it makes the attempt, and
+//! tells [`Saga::acted`] or [`Saga::undid`] what came of it.
+//!
+//! The laws: an attempt of which nobody knows whether it did its work is never taken for undone; once
+//! a pivot is done nothing goes back; what has to be undone is undone in the reverse of the order in
+//! which it began, each with the same key as often as it is tried; a saga never ends with something
+//! that could not be undone, but waits for somebody.
+
+mod apply;
+mod decide;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use outlast_core::rng::mix;
+use serde_json::Value;
+
+use crate::definition::Definition;
+use crate::event::{Cause, Event, Hand, Outcome, Record, Stamp};
+
+/// A saga, as its log says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Saga {
+    id: String,
+    definition: Arc<Definition>,
+    phase: Phase,
+    steps: Vec<StepState>,
+    /// In which order steps began.
+    order: Vec<usize>,
+    input: Value,
+    began: Stamp,
+    /// How many records its log has.
+    length: u64,
+    /// How often processes have begun to go on with it without any progress.
+    recoveries: u32,
+}
+
+/// Where a saga is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phase {
+    /// Nothing has happened yet.
+    New,
+    /// It goes on.
+    Forward,
+    /// It goes back.
+    Back(Cause),
+    /// It has ended.
+    Ended(Outcome),
+}
+
+/// Where a step is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepState {
+    /// Where it is.
+    pub at: At,
+    /// What it gave.
+    pub output: Option<Value>,
+    /// Whether there was an attempt of which nobody knows whether it did its work.
+    pub lost: bool,
+    /// Attempts of this kind so far; of those to undo it once it goes back.
+    pub attempts: u32,
+    /// Attempts before somebody had it tried again; they do not count.
+    forgiven: u32,
+}
+
+/// Where a step is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum At {
+    /// Not begun.
+    Pending,
+    /// An attempt is made.
+    Running,
+    /// The next attempt is made then.
+    Waiting(Stamp),
+    /// It is done.
+    Done,
+    /// It is given up.
+    GivenUp,
+    /// It is given up, there is no way back, and somebody has to look.
+    Stuck(String),
+    /// It was best effort, and is given up.
+    Skipped,
+    /// It is being undone.
+    Undoing,
+    /// The next attempt to undo it is made then.
+    UndoWaiting(Stamp),
+    /// It is undone.
+    Undone,
+    /// It could not be undone.
+    Dead(String),
+    /// Somebody has undone it by other means.
+    Resolved,
+}
+
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Acted {
+    /// It did its work, and gave this.
+    Done(Value),
+    /// It did not, and may the next time.
+    Transient {
+        /// Why.
+        error: String,
+        /// Not before this.
+        after: Option<Duration>,
+    },
+    /// It did not, and never will.
+    Permanent(String),
+    /// Nobody knows.
+    Unknown(String),
+}
+
+/// Why something cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Illegal(pub(crate) String);
+
+impl std::fmt::Display for Illegal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Illegal {}
+
+impl Saga {
+    /// A saga before its first event.
+    pub fn new(id: impl Into<String>, definition: Arc<Definition>) -> Saga {
+        let steps = definition.steps().map(|_| StepState::new()).collect();
+        Saga {
+            id: id.into(),
+            definition,
+            phase: Phase::New,
+            steps,
+            order: Vec::new(),
+            input: Value::Null,
+            began: Stamp(0),
+            length: 0,
+            recoveries: 0,
+        }
+    }
+
+    /// The saga of a log.
+    ///
+    /// # Errors
+    /// If the log has a gap, or says what cannot have happened.
+    pub fn replay(
+        id: impl Into<String>,
+        definition: Arc<Definition>,
+        log: &[Record],
+    ) -> Result<Saga, Illegal> {
+        let mut saga = Saga::new(id, definition);
+        for record in log {
+            if record.seq != saga.length {
+                let message = format!("record {} follows {}", record.seq, saga.length);
+                return Err(Illegal(message));
+            }
+            for event in &record.events {
+                saga.apply(record.at, event)?;
+            }
+            saga.length += 1;
+        }
+        Ok(saga)
+    }
+
+    /// It begins with this input.
+    ///
+    /// # Errors
+    /// If it has begun.
+    pub fn begin(&mut self, input: Value, now: Stamp) -> Result<Vec<Event>, Illegal> {
+        let began = Event::Began {
+            definition: self.definition.name().to_owned(),
+            version: self.definition.version(),
+            hash: self.definition.hash(),
+            input,
+        };
+        self.go_on(vec![began], now)
+    }
+
+    /// Time has passed.
+    pub fn wake(&mut self, now: Stamp) -> Vec<Event> {
+        self.go_on(Vec::new(), now).expect("what is decided can be")
+    }
+
+    /// An attempt of a step has ended; nothing happens if it is not the one that is made.
+    pub fn acted(&mut self, step: usize, attempt: u32, acted: Acted, now: Stamp) -> Vec<Event> {
+        let state = &self.steps[step];
+        if state.at != At::Running || state.attempts != attempt {
+            return Vec::new();
+        }
+        let events = self.after_action(step, acted);
+        self.go_on(events, now).expect("a running attempt may end")
+    }
+
+    /// An attempt to undo a step has ended; nothing happens if it is not the one that is made.
+    pub fn undid(&mut self, step: usize, attempt: u32, acted: Acted, now: Stamp) -> Vec<Event> {
+        let state = &self.steps[step];
+        if state.at != At::Undoing || state.attempts != attempt {
+            return Vec::new();
+        }
+        let events = self.after_undo(step, acted);
+        self.go_on(events, now).expect("an attempt to undo may end")
+    }
+
+    /// A process goes on with it after another one has died: what was being done is not known.
+    pub fn recover(&mut self, now: Stamp) -> Vec<Event> {
+        if !matches!(self.phase, Phase::Forward | Phase::Back(_)) {
+            return Vec::new();
+        }
+        let events = self.after_death();
+        self.go_on(events, now)
+            .expect("a process may die at any time")
+    }
+
+    /// Somebody does not want it any more: what was done is undone.
+    ///
+    /// # Errors
+    /// If its pivot is done, or it has ended.
+    pub fn cancel(&mut self, by: &str, reason: &str, now: Stamp) -> Result<Vec<Event>, Illegal> {
+        match self.phase {
+            Phase::Back(_) => Ok(Vec::new()),
+            Phase::Forward if !self.is_past_pivot() => {
+                let cause = Cause::Cancelled {
+                    by: by.to_owned(),
+                    reason: reason.to_owned(),
+                };
+                self.go_on(vec![Event::TurnedBack { cause }], now)
+            }
+            Phase::Forward => Err(Illegal("its pivot is done: it can only go on".to_owned())),
+            Phase::New => Err(Illegal("it has not begun".to_owned())),
+            Phase::Ended(_) => Err(Illegal("it has ended".to_owned())),
+        }
+    }
+
+    /// Somebody does something about a step that needs it.
+    ///
+    /// # Errors
+    /// If the step needs nobody.
+    pub fn handle(
+        &mut self,
+        step: usize,
+        how: Hand,
+        by: &str,
+        reason: &str,
+        now: Stamp,
+    ) -> Result<Vec<Event>, Illegal> {
+        let handled = Event::Handled {
+            step,
+            how,
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+        };
+        self.go_on(vec![handled], now)
+    }
+
+    /// The record of these events; they are on its log from now on.
+    pub fn record(&mut self, events: Vec<Event>, now: Stamp) -> Record {
+        self.length += 1;
+        Record {
+            seq: self.length - 1,
+            at: now,
+            events,
+        }
+    }
+
+    /// When [`Saga::wake`] has something to do; `None` for never.
+    pub fn wakes(&self) -> Option<Stamp> {
+        if let Phase::Ended(_) = self.phase {
+            return None;
+        }
+        let waits = self.steps.iter().filter_map(|step| match step.at {
+            At::Waiting(due) | At::UndoWaiting(due) => Some(due),
+            _ => None,
+        });
+        let deadline = self.definition.time().map(|time| self.began.after(time));
+        let deadline = deadline.filter(|_| self.phase == Phase::Forward && !self.is_past_pivot());
+        waits.chain(deadline).min()
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What it does.
+    pub fn definition(&self) -> &Arc<Definition> {
+        &self.definition
+    }
+
+    /// Where it is.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// Where its steps are.
+    pub fn steps(&self) -> &[StepState] {
+        &self.steps
+    }
+
+    /// What it began with.
+    pub fn input(&self) -> &Value {
+        &self.input
+    }
+
+    /// How many records its log has.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether somebody has to look: a step from which there is no way back was given up, or one could
+    /// not be undone.
+    pub fn needs_somebody(&self) -> bool {
+        let needs = |step: &StepState| matches!(step.at, At::Stuck(_) | At::Dead(_));
+        self.steps.iter().any(needs)
+    }
+
+    fn is_past_pivot(&self) -> bool {
+        let mut steps = self.definition.steps().zip(&self.steps);
+        steps.any(|(step, state)| step.is_pivot() && state.at == At::Done)
+    }
+
+    /// Applies what has happened, and then whatever follows from it now.
+    fn go_on(&mut self, mut events: Vec<Event>, now: Stamp) -> Result<Vec<Event>, Illegal> {
+        for event in &events {
+            self.apply(now, event)?;
+        }
+        loop {
+            let next = self.decide(now);
+            if next.is_empty() {
+                return Ok(events);
+            }
+            for event in &next {
+                self.apply(now, event)?;
+            }
+            events.extend(next);
+        }
+    }
+
+    /// A random number that is the same for the same attempt.
+    fn unit(&self, step: usize, attempt: u32) -> f64 {
+        let id = self
+            .id
+            .bytes()
+            .fold(0, |hash, byte| mix(hash ^ u64::from(byte)));
+        let bits = mix(id ^ (step as u64) << 32 ^ u64::from(attempt));
+        (bits >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+impl StepState {
+    fn new() -> StepState {
+        StepState {
+            at: At::Pending,
+            output: None,
+            lost: false,
+            attempts: 0,
+            forgiven: 0,
+        }
+    }
+
+    fn counted(&self) -> u32 {
+        self.attempts - self.forgiven
+    }
+}
+
+#[cfg(test)]
+mod tests;

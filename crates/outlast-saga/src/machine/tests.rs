@@ -1,0 +1,418 @@
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+use crate::definition::{OnUnknown, Step, Tries, Undo};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn tries(attempts: u32) -> Tries {
+    Tries::new(attempts).backoff(SECOND)
+}
+
+/// The five steps of an order.
+fn order() -> Definition {
+    let undo = || Undo::new().tries(tries(2));
+    Definition::new("order", 1)
+        .step(Step::new("create").tries(tries(2)).undo(undo()))
+        .step(Step::new("reserve").tries(tries(2)).undo(undo()))
+        .step(Step::new("charge").tries(tries(2)).undo(undo()))
+        .step(Step::new("ship").tries(tries(2)))
+        .step(Step::new("notify").tries(tries(2)).best_effort())
+}
+
+/// A log in short: `+0.1` is that attempt 1 of step 0 begins, `0 ok` that it succeeded.
+fn short(events: &[Event]) -> String {
+    let one = |event: &Event| match event {
+        Event::Began { .. } => "began".to_owned(),
+        Event::Started { step, attempt } => format!("+{step}.{attempt}"),
+        Event::Succeeded { step, .. } => format!("{step} ok"),
+        Event::Failed { step, again, .. } => format!("{step} {}", after("failed", again)),
+        Event::Lost { step, again, .. } => format!("{step} {}", after("lost", again)),
+        Event::Skipped { step } => format!("{step} skipped"),
+        Event::TurnedBack { cause } => match cause {
+            Cause::Step { step } => format!("back from {step}"),
+            Cause::Cancelled { by, .. } => format!("back for {by}"),
+            Cause::Deadline => "back, late".to_owned(),
+        },
+        Event::UndoStarted { step, attempt } => format!("-{step}.{attempt}"),
+        Event::Undone { step } => format!("{step} undone"),
+        Event::UndoFailed { step, .. } => format!("{step} not undone"),
+        Event::DeadLettered { step, .. } => format!("{step} dead"),
+        Event::Parked { step, .. } => format!("{step} stuck"),
+        Event::Handled { step, how, .. } => format!("{step} {how:?}").to_lowercase(),
+        Event::Recovered { count } => format!("recovered {count}"),
+        Event::Ended { outcome } => format!("{outcome:?}").to_lowercase(),
+    };
+    events.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn after(what: &str, again: &Option<Duration>) -> String {
+    match again {
+        Some(_) => format!("{what} for now"),
+        None => what.to_owned(),
+    }
+}
+
+/// Runs a saga by a script of what comes of attempts, and checks that its log makes the same saga.
+struct Stage {
+    saga: Saga,
+    log: Vec<Record>,
+    now: Stamp,
+}
+
+impl Stage {
+    fn new(definition: Definition) -> Stage {
+        definition.check().unwrap();
+        let mut stage = Stage {
+            saga: Saga::new("s-1", Arc::new(definition)),
+            log: Vec::new(),
+            now: Stamp(1_000_000),
+        };
+        let events = stage.saga.begin(json!({ "item": 7 }), stage.now).unwrap();
+        stage.write(events);
+        stage
+    }
+
+    fn write(&mut self, events: Vec<Event>) -> String {
+        let told = short(&events);
+        if !events.is_empty() {
+            self.log.push(self.saga.record(events, self.now));
+        }
+        let definition = Arc::clone(self.saga.definition());
+        let again = Saga::replay("s-1", definition, &self.log).unwrap();
+        assert_eq!(again, self.saga, "the log makes the same saga");
+        told
+    }
+
+    fn act(&mut self, step: usize, acted: Acted) -> String {
+        let attempt = self.saga.steps()[step].attempts;
+        let events = self.saga.acted(step, attempt, acted, self.now);
+        self.write(events)
+    }
+
+    fn undo(&mut self, step: usize, acted: Acted) -> String {
+        let attempt = self.saga.steps()[step].attempts;
+        let events = self.saga.undid(step, attempt, acted, self.now);
+        self.write(events)
+    }
+
+    fn pass(&mut self, time: Duration) -> String {
+        self.now = self.now.after(time);
+        let events = self.saga.wake(self.now);
+        self.write(events)
+    }
+
+    fn die(&mut self) -> String {
+        let definition = Arc::clone(self.saga.definition());
+        self.saga = Saga::replay("s-1", definition, &self.log).unwrap();
+        let events = self.saga.recover(self.now);
+        self.write(events)
+    }
+}
+
+fn done() -> Acted {
+    Acted::Done(json!("done"))
+}
+
+fn broken() -> Acted {
+    Acted::Permanent("no".to_owned())
+}
+
+fn busy() -> Acted {
+    let error = "busy".to_owned();
+    Acted::Transient { error, after: None }
+}
+
+fn unknown() -> Acted {
+    Acted::Unknown("cut".to_owned())
+}
+
+#[test]
+fn an_order_goes_through() {
+    let mut stage = Stage::new(order());
+    assert_eq!(short(&stage.log[0].events), "began, +0.1");
+    assert_eq!(stage.act(0, done()), "0 ok, +1.1");
+    assert_eq!(stage.act(1, done()), "1 ok, +2.1");
+    assert_eq!(stage.act(2, done()), "2 ok, +3.1");
+    assert_eq!(stage.act(3, done()), "3 ok, +4.1");
+    assert_eq!(stage.act(4, done()), "4 ok, completed");
+    assert_eq!(
+        stage.saga.length(),
+        6,
+        "one record a step, and one to begin"
+    );
+    assert_eq!(stage.saga.wakes(), None);
+}
+
+#[test]
+fn what_was_done_is_undone_in_reverse() {
+    let mut stage = Stage::new(order());
+    for step in 0..3 {
+        stage.act(step, done());
+    }
+    assert_eq!(stage.act(3, broken()), "3 failed, back from 3, -2.1");
+    assert_eq!(stage.undo(2, done()), "2 undone, -1.1");
+    assert_eq!(stage.undo(1, done()), "1 undone, -0.1");
+    assert_eq!(stage.undo(0, done()), "0 undone, compensated");
+    assert_eq!(stage.act(3, done()), "", "what comes late changes nothing");
+}
+
+#[test]
+fn what_fails_for_now_is_tried_again_after_a_wait() {
+    let mut stage = Stage::new(order());
+    assert_eq!(stage.act(0, busy()), "0 failed for now");
+    assert_eq!(stage.saga.wakes(), Some(stage.now.after(SECOND)));
+    assert_eq!(stage.pass(SECOND / 2), "");
+    assert_eq!(stage.pass(SECOND / 2), "+0.2");
+    let error = "busy".to_owned();
+    let after = Some(5 * SECOND);
+    assert_eq!(stage.act(0, done()), "0 ok, +1.1");
+    assert_eq!(
+        stage.act(1, Acted::Transient { error, after }),
+        "1 failed for now"
+    );
+    assert_eq!(stage.pass(4 * SECOND), "", "it was asked to come later");
+    assert_eq!(stage.pass(SECOND), "+1.2");
+    assert_eq!(stage.act(1, busy()), "1 failed, back from 1, -0.1");
+}
+
+#[test]
+fn what_is_not_known_is_undone_as_if_it_had_been_done() {
+    let mut stage = Stage::new(order());
+    stage.act(0, done());
+    assert_eq!(stage.act(1, unknown()), "1 lost for now");
+    assert_eq!(stage.pass(SECOND), "+1.2");
+    assert_eq!(
+        stage.act(1, busy()),
+        "1 failed, back from 1, -1.1",
+        "the first may have done it"
+    );
+    assert_eq!(stage.undo(1, done()), "1 undone, -0.1");
+    assert_eq!(stage.undo(0, done()), "0 undone, compensated");
+    let compensates = Step::new("a")
+        .undo(Undo::new())
+        .on_unknown(OnUnknown::Compensate);
+    let mut stage = Stage::new(Definition::new("one", 1).step(compensates));
+    assert_eq!(stage.act(0, unknown()), "0 lost, back from 0, -0.1");
+}
+
+#[test]
+fn best_effort_fails_nothing() {
+    let mut stage = Stage::new(order());
+    (0..4).for_each(|step| drop(stage.act(step, done())));
+    assert_eq!(stage.act(4, broken()), "4 failed, 4 skipped, completed");
+}
+
+#[test]
+fn behind_the_pivot_there_is_no_way_back() {
+    let pivot = Definition::new("pay", 1)
+        .step(Step::new("reserve").undo(Undo::new()))
+        .step(Step::new("charge").pivot())
+        .at_once([
+            Step::new("ship").tries(tries(2)),
+            Step::new("book").tries(tries(2)),
+        ]);
+    let mut stage = Stage::new(pivot.clone());
+    stage.act(0, done());
+    assert_eq!(stage.act(1, done()), "1 ok, +2.1, +3.1");
+    assert_eq!(stage.act(2, broken()), "2 failed, 2 stuck");
+    assert!(stage.saga.needs_somebody());
+    let error = stage
+        .saga
+        .cancel("eve", "wants her money", stage.now)
+        .unwrap_err();
+    assert!(error.to_string().contains("pivot is done"), "{error}");
+    assert_eq!(stage.act(3, busy()), "3 failed for now", "others go on");
+    assert_eq!(stage.pass(SECOND), "+3.2");
+    assert_eq!(stage.act(3, done()), "3 ok");
+    let handled = stage
+        .saga
+        .handle(2, Hand::Retry, "ann", "mended", stage.now)
+        .unwrap();
+    assert_eq!(stage.write(handled), "2 retry, +2.2");
+    assert_eq!(stage.act(2, broken()), "2 failed, 2 stuck");
+    let handled = stage
+        .saga
+        .handle(2, Hand::Resolve, "ann", "sent it by hand", stage.now)
+        .unwrap();
+    assert_eq!(stage.write(handled), "2 resolve, completed");
+    // If it is not known whether the pivot is done, neither way is right.
+    let mut stage = Stage::new(pivot);
+    stage.act(0, done());
+    stage.act(1, unknown());
+    stage.pass(SECOND);
+    stage.act(1, unknown());
+    stage.pass(SECOND);
+    assert_eq!(stage.act(1, unknown()), "1 lost, 1 stuck");
+    let cancelled = stage
+        .saga
+        .cancel("ann", "the bank says no", stage.now)
+        .unwrap();
+    assert_eq!(stage.write(cancelled), "back for ann, -0.1");
+}
+
+#[test]
+fn what_cannot_be_undone_waits_for_somebody_and_the_others_are() {
+    let mut stage = Stage::new(order());
+    (0..3).for_each(|step| drop(stage.act(step, done())));
+    stage.act(3, broken());
+    assert_eq!(stage.undo(2, busy()), "2 not undone");
+    assert_eq!(stage.pass(SECOND), "-2.2");
+    assert_eq!(stage.undo(2, busy()), "2 dead, -1.1");
+    stage.undo(1, done());
+    assert_eq!(stage.undo(0, done()), "0 undone");
+    assert!(stage.saga.needs_somebody());
+    let handled = stage
+        .saga
+        .handle(2, Hand::Retry, "ann", "it is back", stage.now)
+        .unwrap();
+    assert_eq!(stage.write(handled), "2 retry, -2.3");
+    assert_eq!(
+        stage.undo(2, busy()),
+        "2 not undone",
+        "as often as at first"
+    );
+    assert_eq!(stage.pass(SECOND), "-2.4");
+    assert_eq!(stage.undo(2, broken()), "2 dead");
+    let handled = stage
+        .saga
+        .handle(2, Hand::Resolve, "ann", "by hand", stage.now)
+        .unwrap();
+    assert_eq!(stage.write(handled), "2 resolve, compensated");
+    assert!(
+        stage
+            .saga
+            .handle(2, Hand::Resolve, "ann", "again", stage.now)
+            .is_err()
+    );
+}
+
+#[test]
+fn a_cancelled_saga_settles_before_it_goes_back() {
+    let mut stage = Stage::new(order());
+    stage.act(0, done());
+    let cancelled = stage
+        .saga
+        .cancel("eve", "changed her mind", stage.now)
+        .unwrap();
+    assert_eq!(stage.write(cancelled), "back for eve", "an attempt is made");
+    assert_eq!(stage.act(1, done()), "1 ok, -1.1", "and has to be undone");
+    assert_eq!(stage.saga.cancel("eve", "again", stage.now).unwrap(), []);
+    stage.undo(1, done());
+    assert_eq!(stage.undo(0, done()), "0 undone, compensated");
+    assert!(stage.saga.cancel("eve", "late", stage.now).is_err());
+}
+
+#[test]
+fn a_deadline_turns_it_back() {
+    let definition = order().deadline(10 * SECOND);
+    let mut stage = Stage::new(definition);
+    stage.act(0, done());
+    assert_eq!(stage.act(1, busy()), "1 failed for now");
+    assert_eq!(stage.pass(SECOND), "+1.2");
+    assert_eq!(
+        stage.saga.wakes(),
+        Some(Stamp(1_000_000).after(10 * SECOND))
+    );
+    assert_eq!(stage.pass(9 * SECOND), "back, late");
+    assert_eq!(stage.act(1, busy()), "1 failed, -0.1");
+}
+
+#[test]
+fn steps_at_once_begin_and_settle_together() {
+    let undone = |name| Step::new(name).undo(Undo::new());
+    let definition = Definition::new("both", 1)
+        .at_once([undone("a"), undone("b")])
+        .step(Step::new("c"));
+    let mut stage = Stage::new(definition);
+    assert_eq!(short(&stage.log[0].events), "began, +0.1, +1.1");
+    assert_eq!(stage.act(1, done()), "1 ok");
+    assert_eq!(stage.act(0, broken()), "0 failed, back from 0, -1.1");
+    assert_eq!(
+        stage.undo(1, done()),
+        "1 undone, compensated",
+        "the other was not done"
+    );
+}
+
+#[test]
+fn who_dies_leaves_attempts_that_nobody_knows_of() {
+    let mut stage = Stage::new(order());
+    stage.act(0, done());
+    assert_eq!(stage.die(), "recovered 1, 1 lost for now");
+    assert_eq!(stage.pass(SECOND), "+1.2", "with the same key");
+    assert_eq!(stage.die(), "recovered 2, 1 lost, back from 1, -1.1");
+    assert_eq!(stage.die(), "recovered 3, 1 not undone");
+    assert_eq!(stage.pass(SECOND), "-1.2");
+    assert_eq!(stage.undo(1, done()), "1 undone, -0.1");
+    assert_eq!(stage.undo(0, done()), "0 undone, compensated");
+    assert_eq!(stage.die(), "", "it has ended");
+}
+
+#[test]
+fn what_kills_its_processes_is_set_aside() {
+    let deadly = Step::new("deadly").tries(tries(1000)).undo(Undo::new());
+    let mut stage = Stage::new(Definition::new("poison", 1).step(deadly));
+    for count in 1..=10 {
+        assert_eq!(stage.die(), format!("recovered {count}, 0 lost for now"));
+        assert_eq!(stage.pass(SECOND), format!("+0.{}", count + 1));
+    }
+    assert_eq!(stage.die(), "recovered 11, 0 lost, 0 stuck");
+    assert!(stage.saga.needs_somebody() && stage.saga.wakes().is_none());
+    let cancelled = stage.saga.cancel("ann", "it kills", stage.now).unwrap();
+    assert_eq!(
+        stage.write(cancelled),
+        "back for ann, -0.1",
+        "as if it had been done"
+    );
+}
+
+#[test]
+fn a_log_that_cannot_be_is_refused() {
+    let definition = Arc::new(order());
+    let refused = |events: Vec<Event>, part: &str| {
+        let mut saga = Saga::new("s", Arc::clone(&definition));
+        let mut all = saga.begin(json!(1), Stamp(1)).unwrap();
+        all.extend(events);
+        let log = [Record {
+            seq: 0,
+            at: Stamp(1),
+            events: all,
+        }];
+        let error = Saga::replay("s", Arc::clone(&definition), &log).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    };
+    refused(
+        vec![Event::Started {
+            step: 0,
+            attempt: 1,
+        }],
+        "Running",
+    );
+    refused(
+        vec![Event::Undone { step: 0 }],
+        "cannot happen to a saga in Forward",
+    );
+    refused(vec![Event::Skipped { step: 9 }], "cannot happen");
+    let gap = [Record {
+        seq: 1,
+        at: Stamp(1),
+        events: Vec::new(),
+    }];
+    assert!(Saga::replay("s", Arc::clone(&definition), &gap).is_err());
+    let began = Saga::new(
+        "s",
+        Arc::new(Definition::new("order", 1).step(Step::new("x"))),
+    )
+    .begin(json!(1), Stamp(1))
+    .unwrap();
+    let log = [Record {
+        seq: 0,
+        at: Stamp(1),
+        events: began,
+    }];
+    let error = Saga::replay("s", definition, &log).unwrap_err();
+    assert!(error.to_string().contains("another definition"), "{error}");
+}
