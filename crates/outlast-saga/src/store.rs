@@ -1,0 +1,179 @@
+//! Where logs are kept.
+//!
+//! A store does one thing: it puts records on the disk, each at its place in its saga's log, and says
+//! when they are there. It knows nothing of what they mean but for what is looked for: which sagas
+//! have not ended, and which need somebody.
+
+mod memory;
+pub mod sqlite;
+
+use std::fmt;
+
+use crate::event::{Record, Stamp};
+
+pub use self::memory::Memory;
+
+/// A saga as it begins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewSaga {
+    /// Its id, chosen by whoever begins it: the key of idempotent starts.
+    pub id: String,
+    /// The name of its definition.
+    pub definition: String,
+    /// The version of that.
+    pub version: u32,
+    /// The hash of that.
+    pub hash: String,
+    /// The hash of its input.
+    pub input_hash: String,
+    /// Its first record.
+    pub record: Record,
+    /// Where it is then.
+    pub state: State,
+}
+
+/// What came of a beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It has begun.
+    New,
+    /// It had begun before, with the same input.
+    Same,
+    /// Another one has this id: with another input, or of another definition.
+    Other,
+}
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// It goes on or back by itself.
+    Open,
+    /// Somebody has to look.
+    Waiting,
+    /// Everything was done.
+    Completed,
+    /// Everything that was done is undone.
+    Compensated,
+}
+
+impl State {
+    /// A stable snake_case name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Open => "open",
+            State::Waiting => "waiting",
+            State::Completed => "completed",
+            State::Compensated => "compensated",
+        }
+    }
+
+    pub(crate) const fn number(self) -> i64 {
+        match self {
+            State::Open => 0,
+            State::Waiting => 1,
+            State::Completed => 20,
+            State::Compensated => 21,
+        }
+    }
+
+    pub(crate) fn of(number: i64) -> Option<State> {
+        let all = [
+            State::Open,
+            State::Waiting,
+            State::Completed,
+            State::Compensated,
+        ];
+        all.into_iter().find(|state| state.number() == number)
+    }
+}
+
+/// A saga in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its id.
+    pub id: String,
+    /// Its place in the list: lists go on behind it.
+    pub place: i64,
+    /// The name of its definition.
+    pub definition: String,
+    /// The version of that.
+    pub version: u32,
+    /// The hash of that.
+    pub hash: String,
+    /// Where it is.
+    pub state: State,
+    /// When it began.
+    pub began: Stamp,
+}
+
+/// Where logs are kept. Everything is bounded by whoever calls: lists by their `most`.
+pub trait Store: Send + Sync + 'static {
+    /// Puts the first record of a saga there.
+    fn begin(&self, saga: NewSaga) -> impl Future<Output = Result<Begun, StoreError>> + Send;
+
+    /// Puts the next record of a saga there. It is an error if its log is not that long.
+    fn append(
+        &self,
+        id: &str,
+        record: Record,
+        state: State,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The log of a saga; empty if there is none.
+    fn log(&self, id: &str) -> impl Future<Output = Result<Vec<Record>, StoreError>> + Send;
+
+    /// One saga.
+    fn find(&self, id: &str) -> impl Future<Output = Result<Option<Listed>, StoreError>> + Send;
+
+    /// Sagas behind a place, in the order in which they began; in one state, or in any.
+    fn list(
+        &self,
+        state: Option<State>,
+        after: i64,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<Listed>, StoreError>> + Send;
+
+    /// Deletes sagas that ended and began before a time, with their logs; how many.
+    fn forget(
+        &self,
+        before: Stamp,
+        most: usize,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+}
+
+/// Why a store could not do it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no room. Nothing is lost: it works again when there is.
+    Full(String),
+    /// The log of this saga is not as long as it was taken to be: somebody else writes it.
+    Conflict {
+        /// The saga.
+        id: String,
+    },
+    /// The file is not what it should be.
+    Corrupt(String),
+    /// Something else, which may pass.
+    Failed(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Full(what) => {
+                write!(f, "the store is full: {what}; make room and it goes on")
+            }
+            StoreError::Conflict { id } => {
+                write!(f, "somebody else has written to the log of {id}")
+            }
+            StoreError::Corrupt(what) => write!(
+                f,
+                "the store is damaged: {what}; put a copy back, or move the file away to begin anew"
+            ),
+            StoreError::Failed(what) => write!(f, "the store failed: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}

@@ -1,0 +1,180 @@
+//! Logs in an SQLite file: embedded, and on the disk before anything is done.
+//!
+//! One thread writes. It takes whatever waits for it, writes it in one transaction and syncs once, and
+//! then tells everybody: a sync carries many sagas (group commit). Sagas that were just told come back
+//! with their next record soon, and would miss the transaction that is under way; so when some are
+//! expected the writer lingers for a part of what a sync takes. Alone, a saga never waits.
+
+mod schema;
+mod writer;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use tokio::sync::oneshot;
+
+use self::writer::{Work, Writer};
+use super::{Begun, Listed, NewSaga, State, Store, StoreError};
+use crate::event::{Record, Stamp};
+
+/// Logs in an SQLite file. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Sqlite {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    writer: Writer,
+    reader: Mutex<Connection>,
+    path: PathBuf,
+    /// Released after the writer has ended.
+    _lock: File,
+}
+
+impl Sqlite {
+    /// Opens a file, or makes one. Only one process may have it open.
+    ///
+    /// # Errors
+    /// If it cannot be opened, is damaged, of a newer version, or open in another process.
+    pub fn open(path: impl AsRef<Path>) -> Result<Sqlite, StoreError> {
+        let path = path.as_ref().to_owned();
+        let lock = schema::lock(&path)?;
+        let connection = schema::open(&path)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let reader = Connection::open_with_flags(&path, flags).map_err(error)?;
+        let writer = Writer::start(connection)?;
+        Ok(Sqlite {
+            inner: Arc::new(Inner {
+                writer,
+                reader: Mutex::new(reader),
+                path,
+                _lock: lock,
+            }),
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    async fn write<T>(
+        &self,
+        work: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Work,
+    ) -> Result<T, StoreError> {
+        let (done, told) = oneshot::channel();
+        self.inner.writer.take(work(done)).await?;
+        told.await
+            .map_err(|_| StoreError::Failed("its writer has ended".to_owned()))?
+    }
+
+    /// Reads are short, by keys and with bounds, and do not wait for the writer.
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let reader = self
+            .inner
+            .reader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        read(&reader).map_err(error)
+    }
+}
+
+impl Store for Sqlite {
+    async fn begin(&self, saga: NewSaga) -> Result<Begun, StoreError> {
+        self.write(|done| Work::Begin(Box::new(saga), done)).await
+    }
+
+    async fn append(&self, id: &str, record: Record, state: State) -> Result<(), StoreError> {
+        let id = id.to_owned();
+        self.write(|done| Work::Append(id, record, state, done))
+            .await
+    }
+
+    async fn log(&self, id: &str) -> Result<Vec<Record>, StoreError> {
+        let rows = self.read(|reader| {
+            let mut query = reader.prepare_cached(
+                "SELECT seq, at, events FROM record WHERE saga = (SELECT place FROM saga WHERE id = ?1) \
+                 ORDER BY seq",
+            )?;
+            let row = |row: &Row<'_>| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
+            };
+            query.query_map([id], row)?.collect::<Result<Vec<_>, _>>()
+        })?;
+        let record = |(seq, at, events): (i64, i64, String)| {
+            let events = serde_json::from_str(&events);
+            let damaged = |error| StoreError::Corrupt(format!("record {seq} of {id}: {error}"));
+            Ok(Record {
+                seq: seq as u64,
+                at: Stamp(at as u64),
+                events: events.map_err(damaged)?,
+            })
+        };
+        rows.into_iter().map(record).collect()
+    }
+
+    async fn find(&self, id: &str) -> Result<Option<Listed>, StoreError> {
+        self.read(|reader| {
+            let text = format!("SELECT {LISTED} FROM saga WHERE id = ?1");
+            let mut query = reader.prepare_cached(&text)?;
+            query.query_row([id], listed).optional()
+        })
+    }
+
+    async fn list(
+        &self,
+        state: Option<State>,
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        self.read(|reader| {
+            let text = format!(
+                "SELECT {LISTED} FROM saga WHERE place > ?1 AND (?2 IS NULL OR state = ?2) \
+                 ORDER BY place LIMIT ?3"
+            );
+            let mut query = reader.prepare_cached(&text)?;
+            let rows = query.query_map(
+                params![after, state.map(State::number), most as i64],
+                listed,
+            )?;
+            rows.collect()
+        })
+    }
+
+    async fn forget(&self, before: Stamp, most: usize) -> Result<usize, StoreError> {
+        self.write(|done| Work::Forget(before, most, done)).await
+    }
+}
+
+const LISTED: &str = "id, place, definition, version, hash, state, began";
+
+fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
+    let number: i64 = row.get(5)?;
+    let unknown = rusqlite::Error::IntegralValueOutOfRange(5, number);
+    Ok(Listed {
+        id: row.get(0)?,
+        place: row.get(1)?,
+        definition: row.get(2)?,
+        version: row.get(3)?,
+        hash: row.get(4)?,
+        state: State::of(number).ok_or(unknown)?,
+        began: Stamp(row.get::<_, i64>(6)? as u64),
+    })
+}
+
+/// What an error of SQLite means.
+fn error(error: rusqlite::Error) -> StoreError {
+    use rusqlite::ErrorCode;
+    let text = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full(text),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt(text),
+        _ => StoreError::Failed(text),
+    }
+}

@@ -1,0 +1,85 @@
+//! The tables of a file, their version, and whether the file is sound.
+
+use std::fs::File;
+use std::path::Path;
+
+use rusqlite::Connection;
+use rustix::fs::{FlockOperation, flock};
+
+use super::{StoreError, error};
+
+/// Makes sure that no other process writes a file: by a lock beside it, which is released when it is
+/// dropped, or its process dies.
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let failed = |error: std::io::Error| StoreError::Failed(format!("{}: {error}", path.display()));
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name);
+    let file = file.map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let message = format!("{} is open in another process", path.display());
+            Err(StoreError::Failed(message))
+        }
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+/// Opens a file for writing; makes its tables if it is new.
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open(path).map_err(error)?;
+    connection
+        .busy_timeout(std::time::Duration::ZERO)
+        .map_err(error)?;
+    let check: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(error)?;
+    if check != "ok" {
+        return Err(StoreError::Corrupt(check));
+    }
+    // Every transition is on the disk before it is acted on.
+    connection.execute_batch(PRAGMAS).map_err(error)?;
+    let version: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(error)?;
+    match usize::try_from(version) {
+        Ok(version) if version <= STEPS.len() => migrate(&connection, version)?,
+        _ => {
+            let message = format!(
+                "{} has tables of version {version}, and this program knows up to {}",
+                path.display(),
+                STEPS.len()
+            );
+            return Err(StoreError::Failed(message));
+        }
+    }
+    Ok(connection)
+}
+
+fn migrate(connection: &Connection, from: usize) -> Result<(), StoreError> {
+    for (number, step) in STEPS.iter().enumerate().skip(from) {
+        let version = number + 1;
+        let text = format!("BEGIN IMMEDIATE; {step}; PRAGMA user_version = {version}; COMMIT");
+        connection.execute_batch(&text).map_err(error)?;
+    }
+    Ok(())
+}
+
+const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                       PRAGMA wal_autocheckpoint = 4000; PRAGMA foreign_keys = OFF; \
+                       PRAGMA cache_size = -16384";
+
+/// What leads from each version to the next one.
+const STEPS: [&str; 1] = ["CREATE TABLE saga (\
+       place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, definition TEXT NOT NULL, \
+       version INTEGER NOT NULL, hash TEXT NOT NULL, input_hash TEXT NOT NULL, \
+       state INTEGER NOT NULL, began INTEGER NOT NULL); \
+     CREATE INDEX saga_open ON saga (place) WHERE state < 20; \
+     CREATE TABLE record (\
+       saga INTEGER NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, events TEXT NOT NULL, \
+       PRIMARY KEY (saga, seq)) WITHOUT ROWID"];
