@@ -1,0 +1,192 @@
+//! A definition with the code of its steps.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::definition::{Definition, Step};
+use crate::machine::Acted;
+
+/// A definition with the code of its steps: asynchronous functions from what is known to an output.
+#[derive(Clone)]
+pub struct Flow {
+    pub(crate) definition: Definition,
+    pub(crate) codes: Vec<Code>,
+}
+
+/// The code of a step.
+#[derive(Clone)]
+pub(crate) struct Code {
+    pub(crate) act: Act,
+    pub(crate) undo: Option<Act>,
+}
+
+type Act = Arc<dyn Fn(Attempt) -> Acting + Send + Sync>;
+pub(crate) type Acting = Pin<Box<dyn Future<Output = Result<Value, StepError>> + Send>>;
+
+impl Flow {
+    /// Without steps.
+    pub fn new(name: impl Into<String>, version: u32) -> Flow {
+        Flow {
+            definition: Definition::new(name, version),
+            codes: Vec::new(),
+        }
+    }
+
+    /// Adds a step that nothing has to undo.
+    pub fn step<T, F>(
+        mut self,
+        step: Step,
+        act: impl Fn(Attempt) -> F + Send + Sync + 'static,
+    ) -> Flow
+    where
+        T: Serialize,
+        F: Future<Output = Result<T, StepError>> + Send + 'static,
+    {
+        self.definition = self.definition.step(step);
+        self.codes.push(Code {
+            act: boxed(act),
+            undo: None,
+        });
+        self
+    }
+
+    /// Adds a step, and what undoes it; [`Step::undo`] of the step says how.
+    pub fn step_with_undo<T, F, G>(
+        self,
+        step: Step,
+        act: impl Fn(Attempt) -> F + Send + Sync + 'static,
+        undo: impl Fn(Attempt) -> G + Send + Sync + 'static,
+    ) -> Flow
+    where
+        T: Serialize,
+        F: Future<Output = Result<T, StepError>> + Send + 'static,
+        G: Future<Output = Result<(), StepError>> + Send + 'static,
+    {
+        let mut flow = self.step(step, act);
+        if let Some(code) = flow.codes.last_mut() {
+            code.undo = Some(boxed(undo));
+        }
+        flow
+    }
+
+    /// When sagas of it are given up and compensated. Default: never.
+    pub fn deadline(mut self, deadline: Duration) -> Flow {
+        self.definition = self.definition.deadline(deadline);
+        self
+    }
+
+    /// Its definition.
+    pub fn definition(&self) -> &Definition {
+        &self.definition
+    }
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flow")
+            .field("definition", &self.definition)
+            .finish_non_exhaustive()
+    }
+}
+
+fn boxed<T, F>(act: impl Fn(Attempt) -> F + Send + Sync + 'static) -> Act
+where
+    T: Serialize,
+    F: Future<Output = Result<T, StepError>> + Send + 'static,
+{
+    Arc::new(move |attempt| {
+        let acting = act(attempt);
+        Box::pin(async move {
+            let output = acting.await?;
+            let output = serde_json::to_value(output);
+            output.map_err(|error| StepError::unknown(format!("its output is no JSON: {error}")))
+        })
+    })
+}
+
+/// What a step is given: which attempt it is, and what is known.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    pub(crate) saga: String,
+    pub(crate) step: String,
+    pub(crate) undoes: bool,
+    pub(crate) number: u32,
+    pub(crate) input: Arc<Value>,
+    pub(crate) outputs: Arc<Vec<(String, Value)>>,
+}
+
+impl Attempt {
+    /// The id of its saga.
+    pub fn saga(&self) -> &str {
+        &self.saga
+    }
+
+    /// Which attempt it is, from 1 on.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The same for all attempts, also after a crash: `SAGA/STEP`, or `SAGA/STEP/undo`. Whoever does
+    /// the work must do it once for one key.
+    pub fn key(&self) -> String {
+        let undo = if self.undoes { "/undo" } else { "" };
+        format!("{}/{}{undo}", self.saga, self.step)
+    }
+
+    /// What the saga began with.
+    ///
+    /// # Errors
+    /// A permanent one, if it is something else.
+    pub fn input<T: DeserializeOwned>(&self) -> Result<T, StepError> {
+        let read = serde_json::from_value(Value::clone(&self.input));
+        read.map_err(|error| StepError::permanent(format!("the input is something else: {error}")))
+    }
+
+    /// What an earlier step gave; while a step is undone also what it gave itself. `None` if it is not
+    /// known: the step was not done, or nobody knows.
+    ///
+    /// # Errors
+    /// A permanent one, if it is something else.
+    pub fn output<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>, StepError> {
+        let Some((_, output)) = self.outputs.iter().find(|(name, _)| name == step) else {
+            return Ok(None);
+        };
+        let read = serde_json::from_value(output.clone()).map(Some);
+        read.map_err(|error| StepError::permanent(format!("`{step}` gave something else: {error}")))
+    }
+}
+
+/// Why a step did not do its work, or may not have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepError(pub(crate) Acted);
+
+impl StepError {
+    /// It did not, and may the next time.
+    pub fn transient(error: impl Into<String>) -> StepError {
+        let (error, after) = (error.into(), None);
+        StepError(Acted::Transient { error, after })
+    }
+
+    /// It did not, and may after a while.
+    pub fn transient_after(error: impl Into<String>, after: Duration) -> StepError {
+        let (error, after) = (error.into(), Some(after));
+        StepError(Acted::Transient { error, after })
+    }
+
+    /// It did not, and never will.
+    pub fn permanent(error: impl Into<String>) -> StepError {
+        StepError(Acted::Permanent(error.into()))
+    }
+
+    /// Nobody knows whether it did: a connection was cut after something was sent, an answer did not
+    /// come.
+    pub fn unknown(error: impl Into<String>) -> StepError {
+        StepError(Acted::Unknown(error.into()))
+    }
+}

@@ -1,0 +1,44 @@
+//! Durable sagas: a business action over several services ends in one of two states, done or undone,
+//! whatever dies on the way.
+//!
+//! ```
+//! use outlast_saga::store::{Memory, State};
+//! use outlast_saga::{Attempt, Flow, Limits, Runner, Step, StepError, Undo};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let order = Flow::new("order", 1)
+//!     .step_with_undo(
+//!         Step::new("charge").undo(Undo::new()),
+//!         |attempt: Attempt| async move { Ok(format!("charged with key {}", attempt.key())) },
+//!         |attempt: Attempt| async move {
+//!             let charged: Option<String> = attempt.output("charge")?;
+//!             println!("given back: {charged:?}");
+//!             Ok(())
+//!         },
+//!     )
+//!     .step(Step::new("ship"), |_| async { Err::<(), _>(StepError::permanent("out of stock")) });
+//! let runner = Runner::new(Memory::new(), [order], Limits::default())?;
+//! runner.start("order", "order-4711", "a book").await?;
+//! assert_eq!(runner.rests("order-4711").await?, State::Compensated);
+//! # Ok(())
+//! # }
+//! ```
+
+mod definition;
+mod event;
+mod flow;
+mod machine;
+mod runner;
+pub mod store;
+
+pub use crate::definition::{Definition, DefinitionError, OnUnknown, Step, Tries, Undo};
+pub use crate::event::{Cause, Event, Hand, Outcome, Record, Stamp};
+pub use crate::flow::{Attempt, Flow, StepError};
+pub use crate::machine::{Acted, At, Illegal, Phase, Saga, StepState};
+pub use crate::runner::{ControlError, Limits, Resumed, Runner, StartError, Started};
+
+/// Runs the code of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/sagas.md")]
+struct Guide;

@@ -1,0 +1,511 @@
+//! Running sagas: their records to the store, and what these say to the world.
+//!
+//! Each saga in flight is a task that owns its machine. What happens is written first, and done when it
+//! is on the disk; a store that fails is asked again, with what came of attempts held meanwhile. After a
+//! crash [`Runner::resume`] goes on with whatever had not ended, at a bounded pace.
+
+mod drive;
+mod errors;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+use self::drive::Driver;
+pub use self::errors::{ControlError, StartError};
+use crate::definition::DefinitionError;
+use crate::event::{Event, Hand, Stamp};
+use crate::flow::Flow;
+use crate::machine::Saga;
+use crate::store::{Begun, Listed, NewSaga, State, Store, StoreError};
+
+/// Runs sagas on a store. Clones share everything.
+pub struct Runner<S> {
+    inner: Arc<Inner<S>>,
+}
+
+struct Inner<S> {
+    store: S,
+    flows: HashMap<(String, u32), Arc<Flow>>,
+    limits: Limits,
+    seats: Arc<Semaphore>,
+    running: Mutex<HashMap<String, mpsc::Sender<Control>>>,
+    clock: Clock,
+}
+
+/// Bounds on what runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Sagas in flight at once; more are not begun. Default 10,000.
+    pub running: NonZeroUsize,
+    /// Bytes of an input, and of an output. Default 1 MiB.
+    pub bytes: usize,
+    /// Sagas a second that are resumed after a crash. Default 1,000.
+    pub resumed_a_second: NonZeroUsize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            running: NonZeroUsize::new(10_000).expect("it is not zero"),
+            bytes: 1 << 20,
+            resumed_a_second: NonZeroUsize::new(1000).expect("it is not zero"),
+        }
+    }
+}
+
+/// Wall time that does not jump: what it was at the start, and how much has passed since.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    wall: u64,
+    start: Instant,
+}
+
+impl Clock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a runner reads the clock for its sagas"
+    )]
+    fn new() -> Clock {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Clock {
+            wall: since.as_millis() as u64,
+            start: Instant::now(),
+        }
+    }
+
+    fn now(&self) -> Stamp {
+        Stamp(self.wall).after(self.start.elapsed())
+    }
+
+    fn at(&self, stamp: Stamp) -> Instant {
+        self.start
+            + stamp
+                .since(Stamp(self.wall))
+                .min(Duration::from_secs(86400))
+    }
+}
+
+/// What somebody wants of a saga in flight.
+enum Control {
+    Cancel {
+        by: String,
+        reason: String,
+        done: oneshot::Sender<Result<(), ControlError>>,
+    },
+    Handle {
+        step: usize,
+        how: Hand,
+        by: String,
+        reason: String,
+        done: oneshot::Sender<Result<(), ControlError>>,
+    },
+    /// To be told when it has ended, or waits for somebody.
+    Rests { done: oneshot::Sender<State> },
+}
+
+/// What came of going on after a crash.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resumed {
+    /// So many go on.
+    pub sagas: usize,
+    /// Those whose definition is not there any more, or is another one now: they wait for it.
+    pub blocked: Vec<Listed>,
+}
+
+impl<S: Store> Runner<S> {
+    /// A runner of these flows. Nothing goes on until [`Runner::resume`] is called, or a saga is started.
+    ///
+    /// # Errors
+    /// If a definition cannot work, or two have the same name and version.
+    pub fn new(
+        store: S,
+        flows: impl IntoIterator<Item = Flow>,
+        limits: Limits,
+    ) -> Result<Runner<S>, DefinitionError> {
+        let mut known = HashMap::new();
+        for flow in flows {
+            flow.definition.check()?;
+            let steps = flow.definition.steps().zip(&flow.codes);
+            for (step, code) in steps {
+                step.check_code(code.undo.is_some())?;
+            }
+            let name = flow.definition.name().to_owned();
+            let version = flow.definition.version();
+            if known
+                .insert((name.clone(), version), Arc::new(flow))
+                .is_some()
+            {
+                return Err(DefinitionError::twice(&name, version));
+            }
+        }
+        Ok(Runner {
+            inner: Arc::new(Inner {
+                store,
+                flows: known,
+                seats: Arc::new(Semaphore::new(limits.running.get())),
+                limits,
+                running: Mutex::default(),
+                clock: Clock::new(),
+            }),
+        })
+    }
+
+    /// Begins a saga with the newest version of a flow; it is on the disk when this returns. The same id
+    /// with the same input begins nothing new.
+    ///
+    /// # Errors
+    /// If there is no such flow, too many run, the input is too large, the id has another input, or the
+    /// store fails.
+    pub async fn start(
+        &self,
+        flow: &str,
+        id: &str,
+        input: impl Serialize,
+    ) -> Result<Started, StartError> {
+        let inner = &self.inner;
+        let input =
+            serde_json::to_value(input).map_err(|error| StartError::Input(error.to_string()))?;
+        let text = input.to_string();
+        if text.len() > inner.limits.bytes {
+            let message = format!(
+                "it has {} bytes, and {} are allowed",
+                text.len(),
+                inner.limits.bytes
+            );
+            return Err(StartError::Input(message));
+        }
+        if id.is_empty() || id.len() > MOST_ID {
+            return Err(StartError::Input(format!("an id has 1 to {MOST_ID} bytes")));
+        }
+        let newest = inner.flows.iter().filter(|((name, _), _)| name == flow);
+        let newest = newest.max_by_key(|((_, version), _)| *version);
+        let Some((_, flow)) = newest else {
+            let mut known: Vec<_> = inner.flows.keys().map(|(name, _)| name.clone()).collect();
+            known.sort();
+            known.dedup();
+            return Err(StartError::NoFlow { known });
+        };
+        let seats = Arc::clone(&inner.seats);
+        let seat = seats.try_acquire_owned().map_err(|_| StartError::Busy)?;
+        let definition = Arc::new(flow.definition.clone());
+        let now = inner.clock.now();
+        let mut saga = Saga::new(id, Arc::clone(&definition));
+        let events = saga.begin(input, now).expect("it is new");
+        let record = saga.record(events.clone(), now);
+        let new = NewSaga {
+            id: id.to_owned(),
+            definition: definition.name().to_owned(),
+            version: definition.version(),
+            hash: definition.hash(),
+            input_hash: hash_of(&text),
+            record,
+            state: state_of(&saga),
+        };
+        match inner.store.begin(new).await.map_err(StartError::Store)? {
+            Begun::New => {
+                self.drive(saga, Arc::clone(flow), events, seat);
+                Ok(Started::New)
+            }
+            Begun::Same => Ok(Started::Same),
+            Begun::Other => Err(StartError::Other),
+        }
+    }
+
+    /// Goes on with all that had not ended when the last process did. Call it once, at the start; it
+    /// returns when all of them go on.
+    ///
+    /// # Errors
+    /// If the store fails, or the log of a saga cannot be.
+    pub async fn resume(&self) -> Result<Resumed, StoreError> {
+        let inner = &self.inner;
+        let mut resumed = Resumed::default();
+        for state in [State::Open, State::Waiting] {
+            let mut after = 0;
+            loop {
+                let page = inner.store.list(Some(state), after, PAGE).await?;
+                let Some(last) = page.last() else {
+                    break;
+                };
+                after = last.place;
+                let next = Instant::now() + self.pause(page.len());
+                for listed in page {
+                    self.resume_one(listed, &mut resumed).await?;
+                }
+                tokio::time::sleep_until(next).await;
+            }
+        }
+        Ok(resumed)
+    }
+
+    fn pause(&self, sagas: usize) -> Duration {
+        let pace = self.inner.limits.resumed_a_second.get();
+        Duration::from_secs_f64(sagas as f64 / pace as f64)
+    }
+
+    async fn resume_one(&self, listed: Listed, resumed: &mut Resumed) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        if self.running().contains_key(&listed.id) {
+            return Ok(());
+        }
+        let key = (listed.definition.clone(), listed.version);
+        let flow = inner.flows.get(&key);
+        let Some(flow) = flow.filter(|flow| flow.definition.hash() == listed.hash) else {
+            resumed.blocked.push(listed);
+            return Ok(());
+        };
+        let seats = Arc::clone(&inner.seats);
+        let seat = seats.acquire_owned().await.expect("it is never closed");
+        let log = inner.store.log(&listed.id).await?;
+        let definition = Arc::new(flow.definition.clone());
+        let saga = Saga::replay(&listed.id, definition, &log);
+        let mut saga =
+            saga.map_err(|error| StoreError::Corrupt(format!("{}: {error}", listed.id)))?;
+        if is_at_rest(&saga) {
+            return Ok(());
+        }
+        let events = saga.recover(inner.clock.now());
+        resumed.sagas += 1;
+        self.drive_after(saga, Arc::clone(flow), events, seat);
+        Ok(())
+    }
+
+    /// Cancels a saga: what was done is undone.
+    ///
+    /// # Errors
+    /// If there is none, it has ended, or there is no way back.
+    pub async fn cancel(&self, id: &str, by: &str, reason: &str) -> Result<(), ControlError> {
+        let (by, reason) = (by.to_owned(), reason.to_owned());
+        self.control(id, |done| Control::Cancel { by, reason, done })
+            .await
+    }
+
+    /// Does something about a step that needs somebody: has it tried again, or takes it for done (or
+    /// undone) by other means.
+    ///
+    /// # Errors
+    /// If there is no such saga or step, or the step needs nobody.
+    pub async fn handle(
+        &self,
+        id: &str,
+        step: &str,
+        how: Hand,
+        by: &str,
+        reason: &str,
+    ) -> Result<(), ControlError> {
+        let listed = self
+            .inner
+            .store
+            .find(id)
+            .await
+            .map_err(ControlError::Store)?;
+        let listed = listed.ok_or(ControlError::NoSaga)?;
+        let flow = self.inner.flows.get(&(listed.definition, listed.version));
+        let flow = flow.ok_or(ControlError::Blocked)?;
+        let mut steps = flow.definition.steps();
+        let step = steps
+            .position(|known| known.name() == step)
+            .ok_or(ControlError::NoStep)?;
+        let (by, reason) = (by.to_owned(), reason.to_owned());
+        let handle = |done| Control::Handle {
+            step,
+            how,
+            by,
+            reason,
+            done,
+        };
+        self.control(id, handle).await
+    }
+
+    /// Waits until a saga has ended, or waits for somebody.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn rests(&self, id: &str) -> Result<State, ControlError> {
+        let sender = self.running().get(id).cloned();
+        if let Some(sender) = sender {
+            let (done, told) = oneshot::channel();
+            if sender.send(Control::Rests { done }).await.is_ok()
+                && let Ok(state) = told.await
+            {
+                return Ok(state);
+            }
+        }
+        let listed = self
+            .inner
+            .store
+            .find(id)
+            .await
+            .map_err(ControlError::Store)?;
+        Ok(listed.ok_or(ControlError::NoSaga)?.state)
+    }
+
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.inner.store
+    }
+
+    /// How many sagas are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.running().len()
+    }
+
+    async fn control(
+        &self,
+        id: &str,
+        control: impl FnOnce(oneshot::Sender<Result<(), ControlError>>) -> Control,
+    ) -> Result<(), ControlError> {
+        let known = self.running().get(id).cloned();
+        let sender = match known {
+            Some(sender) => sender,
+            None => self.wake_up(id).await?,
+        };
+        let (done, told) = oneshot::channel();
+        sender
+            .send(control(done))
+            .await
+            .map_err(|_| ControlError::NoSaga)?;
+        told.await.map_err(|_| ControlError::NoSaga)?
+    }
+
+    /// A saga that waits for somebody is in flight again.
+    async fn wake_up(&self, id: &str) -> Result<mpsc::Sender<Control>, ControlError> {
+        let inner = &self.inner;
+        let listed = inner.store.find(id).await.map_err(ControlError::Store)?;
+        let listed = listed.ok_or(ControlError::NoSaga)?;
+        let flow = inner.flows.get(&(listed.definition, listed.version));
+        let flow = flow.filter(|flow| flow.definition.hash() == listed.hash);
+        let flow = flow.ok_or(ControlError::Blocked)?;
+        let log = inner.store.log(id).await.map_err(ControlError::Store)?;
+        let definition = Arc::new(flow.definition.clone());
+        let saga = Saga::replay(id, definition, &log).map_err(ControlError::Illegal)?;
+        let seats = Arc::clone(&inner.seats);
+        let seat = seats.acquire_owned().await.expect("it is never closed");
+        Ok(self.drive(saga, Arc::clone(flow), Vec::new(), seat))
+    }
+
+    /// Lets a saga go on, whose events are on the disk.
+    fn drive(
+        &self,
+        saga: Saga,
+        flow: Arc<Flow>,
+        events: Vec<Event>,
+        seat: tokio::sync::OwnedSemaphorePermit,
+    ) -> mpsc::Sender<Control> {
+        self.spawn(saga, flow, (events, Vec::new()), seat)
+    }
+
+    /// Lets a saga go on, whose events are not.
+    fn drive_after(
+        &self,
+        saga: Saga,
+        flow: Arc<Flow>,
+        events: Vec<Event>,
+        seat: tokio::sync::OwnedSemaphorePermit,
+    ) {
+        self.spawn(saga, flow, (Vec::new(), events), seat);
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a saga in flight is a task")]
+    fn spawn(
+        &self,
+        saga: Saga,
+        flow: Arc<Flow>,
+        (written, to_write): (Vec<Event>, Vec<Event>),
+        seat: tokio::sync::OwnedSemaphorePermit,
+    ) -> mpsc::Sender<Control> {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let mut running = self.running();
+        if let Some(other) = running.get(saga.id()).filter(|other| !other.is_closed()) {
+            // Somebody was quicker.
+            return other.clone();
+        }
+        running.insert(saga.id().to_owned(), sender.clone());
+        drop(running);
+        let driver = Driver::new(self.clone(), saga, flow, inbox, seat);
+        tokio::spawn(driver.run(written, to_write));
+        sender
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<String, mpsc::Sender<Control>>> {
+        self.inner
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> Clone for Runner<S> {
+    fn clone(&self) -> Runner<S> {
+        Runner {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Runner<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner")
+            .field("limits", &self.inner.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// It has begun.
+    New,
+    /// It had begun before, with the same input.
+    Same,
+}
+
+/// Where a saga is, for lists.
+fn state_of(saga: &Saga) -> State {
+    use crate::event::Outcome;
+    use crate::machine::Phase;
+    match saga.phase() {
+        Phase::Ended(Outcome::Completed) => State::Completed,
+        Phase::Ended(Outcome::Compensated) => State::Compensated,
+        Phase::New | Phase::Forward | Phase::Back(_) if is_at_rest(saga) => State::Waiting,
+        Phase::New | Phase::Forward | Phase::Back(_) => State::Open,
+    }
+}
+
+/// Nothing happens to it until somebody does something.
+fn is_at_rest(saga: &Saga) -> bool {
+    use crate::machine::At;
+    let runs = saga
+        .steps()
+        .iter()
+        .any(|step| matches!(step.at, At::Running | At::Undoing));
+    saga.needs_somebody() && !runs && saga.wakes().is_none()
+}
+
+fn hash_of(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An output that is known.
+pub(crate) fn outputs_of(saga: &Saga) -> Vec<(String, Value)> {
+    let steps = saga.definition().steps().zip(saga.steps());
+    let output =
+        steps.filter_map(|(step, state)| Some((step.name().to_owned(), state.output.clone()?)));
+    output.collect()
+}
+
+const PAGE: usize = 256;
+const INBOX: usize = 16;
+/// Ids are parts of keys, paths and headers.
+const MOST_ID: usize = 200;

@@ -1,0 +1,73 @@
+//! Why a saga could not be started, or nothing could be done about one.
+
+use std::fmt;
+
+use crate::machine::Illegal;
+use crate::store::StoreError;
+
+/// Why a saga could not be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartError {
+    /// There is no such flow.
+    NoFlow {
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// As many run as may.
+    Busy,
+    /// The input or the id cannot be.
+    Input(String),
+    /// The id has begun with another input, or another flow.
+    Other,
+    /// The store failed. It may have begun all the same: start it again with the same id.
+    Store(StoreError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::NoFlow { known } => {
+                write!(f, "there is no such flow; there are: {}", known.join(", "))
+            }
+            StartError::Busy => f.write_str("as many sagas run as may; try again later"),
+            StartError::Input(why) => write!(f, "the input cannot be taken: {why}"),
+            StartError::Other => f.write_str("a saga with this id has begun with another input"),
+            StartError::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Why nothing could be done about a saga.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// There is none with this id.
+    NoSaga,
+    /// It has no step of this name.
+    NoStep,
+    /// Its definition is not there any more, or is another one now.
+    Blocked,
+    /// It is not in a state for that.
+    Illegal(Illegal),
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ControlError::NoSaga => f.write_str("there is no saga with this id"),
+            ControlError::NoStep => f.write_str("the saga has no step of this name"),
+            ControlError::Blocked => {
+                f.write_str("the definition it began with is not there: bring that version back")
+            }
+            ControlError::Illegal(illegal) => illegal.fmt(f),
+            ControlError::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ControlError {}

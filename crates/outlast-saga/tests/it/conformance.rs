@@ -1,0 +1,184 @@
+//! What every store does.
+
+use outlast_saga::store::sqlite::Sqlite;
+use outlast_saga::store::{Begun, Memory, NewSaga, State, Store, StoreError};
+use outlast_saga::{Event, Record, Stamp};
+use serde_json::json;
+
+pub fn record(seq: u64) -> Record {
+    let event = match seq {
+        0 => Event::Began {
+            definition: "order".to_owned(),
+            version: 1,
+            hash: "h".to_owned(),
+            input: json!({ "item": "ä\"\n" }),
+        },
+        _ => Event::Succeeded {
+            step: seq as usize,
+            output: json!([seq, null]),
+        },
+    };
+    Record {
+        seq,
+        at: Stamp(1000 + seq),
+        events: vec![
+            event,
+            Event::Started {
+                step: 0,
+                attempt: 1,
+            },
+        ],
+    }
+}
+
+pub fn new(id: &str, input_hash: &str) -> NewSaga {
+    NewSaga {
+        id: id.to_owned(),
+        definition: "order".to_owned(),
+        version: 1,
+        hash: "h".to_owned(),
+        input_hash: input_hash.to_owned(),
+        record: record(0),
+        state: State::Open,
+    }
+}
+
+async fn keeps_what_it_should(store: impl Store) {
+    // A start is idempotent by its id and input.
+    assert_eq!(store.begin(new("a", "1")).await, Ok(Begun::New));
+    assert_eq!(store.begin(new("a", "1")).await, Ok(Begun::Same));
+    assert_eq!(store.begin(new("a", "2")).await, Ok(Begun::Other));
+    let another = NewSaga {
+        definition: "else".to_owned(),
+        ..new("a", "1")
+    };
+    assert_eq!(store.begin(another).await, Ok(Begun::Other));
+
+    // Records have their places.
+    assert_eq!(store.append("a", record(1), State::Open).await, Ok(()));
+    let conflict = Err(StoreError::Conflict { id: "a".to_owned() });
+    assert_eq!(store.append("a", record(1), State::Open).await, conflict);
+    assert_eq!(store.append("a", record(3), State::Open).await, conflict);
+    assert_eq!(store.append("a", record(2), State::Waiting).await, Ok(()));
+    assert!(
+        store
+            .append("nobody", record(0), State::Open)
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        store.log("a").await.unwrap(),
+        [record(0), record(1), record(2)]
+    );
+    assert_eq!(store.log("nobody").await.unwrap(), []);
+
+    // They are found by where they are.
+    for id in ["b", "c", "d"] {
+        assert_eq!(store.begin(new(id, "1")).await, Ok(Begun::New));
+    }
+    store
+        .append("c", record(1), State::Completed)
+        .await
+        .unwrap();
+    let found = store.find("a").await.unwrap().unwrap();
+    assert_eq!(
+        (found.state, found.began, found.version),
+        (State::Waiting, Stamp(1000), 1)
+    );
+    assert_eq!(store.find("nobody").await.unwrap(), None);
+    let ids = |listed: Vec<outlast_saga::store::Listed>| -> Vec<String> {
+        listed.into_iter().map(|listed| listed.id).collect()
+    };
+    assert_eq!(
+        ids(store.list(None, 0, 100).await.unwrap()),
+        ["a", "b", "c", "d"]
+    );
+    assert_eq!(
+        ids(store.list(Some(State::Open), 0, 100).await.unwrap()),
+        ["b", "d"]
+    );
+    let first = store.list(Some(State::Open), 0, 1).await.unwrap();
+    let second = store
+        .list(Some(State::Open), first[0].place, 1)
+        .await
+        .unwrap();
+    assert_eq!(
+        (ids(first), ids(second)),
+        (vec!["b".to_owned()], vec!["d".to_owned()])
+    );
+
+    // Somebody lets one go on that waited.
+    let handled = Event::Handled {
+        step: 0,
+        how: outlast_saga::Hand::Retry,
+        by: "ann".to_owned(),
+        reason: "mended".to_owned(),
+    };
+    let by_hand = Record {
+        seq: 3,
+        at: Stamp(5000),
+        events: vec![handled],
+    };
+    store.append("a", by_hand, State::Open).await.unwrap();
+    assert_eq!(
+        ids(store.list(Some(State::Waiting), 0, 100).await.unwrap()).len(),
+        0
+    );
+
+    // Only what has ended is forgotten, and its id is free then.
+    assert_eq!(
+        store.forget(Stamp(1000), 10).await,
+        Ok(0),
+        "it did not begin before"
+    );
+    assert_eq!(store.forget(Stamp(9000), 10).await, Ok(1));
+    assert_eq!(store.log("c").await.unwrap(), []);
+    assert_eq!(
+        ids(store.list(None, 0, 100).await.unwrap()),
+        ["a", "b", "d"]
+    );
+    assert_eq!(store.begin(new("c", "9")).await, Ok(Begun::New));
+}
+
+/// A hundred sagas at once, each of whose records waits for the one before.
+async fn takes_many_at_once(store: impl Store) {
+    let store = std::sync::Arc::new(store);
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..100 {
+        let store = std::sync::Arc::clone(&store);
+        tasks.spawn(async move {
+            let id = format!("s{number}");
+            assert_eq!(store.begin(new(&id, "1")).await, Ok(Begun::New));
+            for seq in 1..10 {
+                let state = if seq == 9 {
+                    State::Completed
+                } else {
+                    State::Open
+                };
+                assert_eq!(store.append(&id, record(seq), state).await, Ok(()));
+            }
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+    let done = store.list(Some(State::Completed), 0, 1000).await.unwrap();
+    assert_eq!(done.len(), 100);
+    for listed in done {
+        let log = store.log(&listed.id).await.unwrap();
+        assert_eq!(log, (0..10).map(record).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn memory() {
+    keeps_what_it_should(Memory::new()).await;
+    takes_many_at_once(Memory::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    keeps_what_it_should(Sqlite::open(folder.path().join("a.db")).unwrap()).await;
+    takes_many_at_once(Sqlite::open(folder.path().join("b.db")).unwrap()).await;
+}

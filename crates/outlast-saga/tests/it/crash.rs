@@ -1,0 +1,406 @@
+//! Processes that are killed: `kill -9` at any instant, and the ledgers of those who do the work at the
+//! end.
+//!
+//! This process plays the five services of an order. They answer over sockets, fail at times, are slow
+//! at times, do each key once, and keep a ledger. A child runs the sagas on a file, and is killed again
+//! and again: at named points (after a record is written and before anything is done, and so on) and at
+//! random. In the end every order has to be done or undone, whatever the kills hit.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use outlast_core::rng::Rng;
+use outlast_saga::store::sqlite::Sqlite;
+use outlast_saga::store::{Begun, Listed, NewSaga, State, Store, StoreError};
+use outlast_saga::{Attempt, Flow, Limits, Record, Runner, Stamp, Step, StepError, Tries, Undo};
+
+const STEPS: [&str; 5] = ["create", "reserve", "charge", "ship", "notify"];
+
+/// What the services know.
+#[derive(Default)]
+struct Ledger {
+    /// By key: how often its work was done, which is once, and how often it was asked.
+    done: HashMap<String, (u32, u32)>,
+    /// In which order steps of a saga were undone.
+    undone: BTreeMap<String, Vec<String>>,
+}
+
+/// Services on a socket: a line is `KEY ATTEMPT`, an answer `ok`, `busy` or `no`.
+fn serve(listener: TcpListener, ledger: Arc<Mutex<Ledger>>) {
+    for stream in listener.incoming() {
+        let ledger = Arc::clone(&ledger);
+        std::thread::spawn(move || drop(answer(stream.unwrap(), &ledger)));
+    }
+}
+
+fn answer(stream: TcpStream, ledger: &Mutex<Ledger>) -> std::io::Result<()> {
+    let mut writer = stream.try_clone()?;
+    for line in BufReader::new(stream).lines() {
+        let line = line?;
+        let (key, attempt) = line.split_once(' ').unwrap();
+        let said = decide(key, attempt.parse().unwrap(), ledger);
+        writer.write_all(said.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Orders whose number ends with 7 cannot be shipped. Every fifth first attempt is refused for now, and
+/// every seventh does its work and then says nothing.
+fn decide(key: &str, attempt: u32, ledger: &Mutex<Ledger>) -> &'static str {
+    let mut parts = key.split('/');
+    let (saga, step) = (parts.next().unwrap(), parts.next().unwrap());
+    let undoes = parts.next().is_some();
+    let hash = key.bytes().fold(0, |hash, byte| {
+        outlast_core::rng::mix(hash ^ u64::from(byte))
+    });
+    if step == "ship" && saga.ends_with('7') {
+        return "no\n";
+    }
+    if attempt == 1 && hash % 5 == 0 {
+        return "busy\n";
+    }
+    let mut ledger = ledger.lock().unwrap();
+    let entry = ledger.done.entry(key.to_owned()).or_default();
+    entry.1 += 1;
+    let is_first = entry.0 == 0;
+    if is_first {
+        entry.0 += 1;
+        if undoes {
+            let order = ledger.undone.entry(saga.to_owned()).or_default();
+            order.push(step.to_owned());
+        }
+    }
+    if is_first && hash % 7 == 0 {
+        ""
+    } else {
+        "ok\n"
+    }
+}
+
+/// The child: runs sagas until it is killed, or all have ended.
+#[test]
+fn child() {
+    let Ok(folder) = std::env::var("OUTLAST_CRASH_FOLDER") else {
+        return;
+    };
+    let services = std::env::var("OUTLAST_CRASH_SERVICES").unwrap();
+    let orders: u32 = std::env::var("OUTLAST_CRASH_ORDERS")
+        .unwrap()
+        .parse()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = Sqlite::open(std::path::Path::new(&folder).join("sagas.db")).unwrap();
+        let store = Deadly::new(store);
+        let runner = Runner::new(store, [flow(&services)], Limits::default()).unwrap();
+        runner.resume().await.unwrap();
+        let first: u32 = std::env::var("OUTLAST_CRASH_FIRST")
+            .unwrap()
+            .parse()
+            .unwrap();
+        for number in first..first + orders {
+            // Those that had begun are the same.
+            runner
+                .start("order", &format!("order-{number}"), number)
+                .await
+                .unwrap();
+        }
+        for number in first..first + orders {
+            let state = runner.rests(&format!("order-{number}")).await.unwrap();
+            assert_ne!(state, State::Open);
+        }
+        println!("all have ended");
+    });
+}
+
+/// A store that kills its process at a write: before it, or when it is on the disk and nobody has been
+/// told.
+struct Deadly {
+    inner: Sqlite,
+    /// Which write, from 1 on, and whether it is still made; never without.
+    at: Option<(u32, bool)>,
+    writes: AtomicU32,
+}
+
+impl Deadly {
+    fn new(inner: Sqlite) -> Deadly {
+        let at = std::env::var("OUTLAST_CRASH_AT").ok().map(|at| {
+            let (write, when) = at.split_once(' ').unwrap();
+            (write.parse().unwrap(), when == "after")
+        });
+        let writes = AtomicU32::new(0);
+        Deadly { inner, at, writes }
+    }
+
+    async fn write<T>(&self, written: impl Future<Output = T>) -> T {
+        let number = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
+        match self.at {
+            Some((at, after)) if at == number => {
+                if after {
+                    written.await;
+                }
+                // Nothing of this process runs after it.
+                let own = std::process::id().to_string();
+                Command::new("kill").args(["-9", &own]).status().unwrap();
+                std::future::pending().await
+            }
+            _ => written.await,
+        }
+    }
+}
+
+impl Store for Deadly {
+    async fn begin(&self, saga: NewSaga) -> Result<Begun, StoreError> {
+        self.write(self.inner.begin(saga)).await
+    }
+
+    async fn append(&self, id: &str, record: Record, state: State) -> Result<(), StoreError> {
+        self.write(self.inner.append(id, record, state)).await
+    }
+
+    async fn log(&self, id: &str) -> Result<Vec<Record>, StoreError> {
+        self.inner.log(id).await
+    }
+
+    async fn find(&self, id: &str) -> Result<Option<Listed>, StoreError> {
+        self.inner.find(id).await
+    }
+
+    async fn list(
+        &self,
+        state: Option<State>,
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        self.inner.list(state, after, most).await
+    }
+
+    async fn forget(&self, before: Stamp, most: usize) -> Result<usize, StoreError> {
+        self.inner.forget(before, most).await
+    }
+}
+
+fn flow(services: &str) -> Flow {
+    let tries = |attempts| Tries::new(attempts).backoff(Duration::from_millis(5));
+    let step = |name| {
+        Step::new(name)
+            .tries(tries(1000))
+            .timeout(Duration::from_millis(100))
+    };
+    let undo = || {
+        Undo::new()
+            .tries(tries(1000))
+            .timeout(Duration::from_millis(100))
+    };
+    let ask = |services: &str| {
+        let services = services.to_owned();
+        move |attempt: Attempt| {
+            let (services, key, number) = (services.clone(), attempt.key(), attempt.number());
+            async move { asked(&services, &key, number).await }
+        }
+    };
+    Flow::new("order", 1)
+        .step_with_undo(step("create").undo(undo()), ask(services), ask(services))
+        .step_with_undo(step("reserve").undo(undo()), ask(services), ask(services))
+        .step_with_undo(step("charge").undo(undo()), ask(services), ask(services))
+        .step(step("ship"), ask(services))
+        .step(step("notify").best_effort(), ask(services))
+}
+
+async fn asked(services: &str, key: &str, number: u32) -> Result<(), StepError> {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+    let unknown = |error: std::io::Error| StepError::unknown(error.to_string());
+    let stream = tokio::net::TcpStream::connect(services).await;
+    let mut stream = stream.map_err(|error| StepError::transient(error.to_string()))?;
+    let line = format!("{key} {number}\n");
+    stream.write_all(line.as_bytes()).await.map_err(unknown)?;
+    let mut said = String::new();
+    tokio::io::BufReader::new(stream)
+        .read_line(&mut said)
+        .await
+        .map_err(unknown)?;
+    match said.as_str() {
+        "ok\n" => Ok(()),
+        "busy\n" => Err(StepError::transient("busy")),
+        "no\n" => Err(StepError::permanent("it cannot be shipped")),
+        other => Err(StepError::unknown(format!("it said {other:?}"))),
+    }
+}
+
+struct Trial {
+    folder: tempfile::TempDir,
+    services: String,
+    ledger: Arc<Mutex<Ledger>>,
+    first: u32,
+    orders: u32,
+}
+
+impl Trial {
+    fn new(first: u32, orders: u32) -> Trial {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let services = listener.local_addr().unwrap().to_string();
+        let ledger = Arc::new(Mutex::new(Ledger::default()));
+        let kept = Arc::clone(&ledger);
+        std::thread::spawn(move || serve(listener, kept));
+        Trial {
+            folder: tempfile::tempdir().unwrap(),
+            services,
+            ledger,
+            first,
+            orders,
+        }
+    }
+
+    fn start(&self, at: Option<&str>) -> Child {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["crash::child", "--exact", "--nocapture"])
+            .env("OUTLAST_CRASH_FOLDER", self.folder.path())
+            .env("OUTLAST_CRASH_SERVICES", &self.services)
+            .env("OUTLAST_CRASH_ORDERS", self.orders.to_string())
+            .env("OUTLAST_CRASH_FIRST", self.first.to_string())
+            .envs(at.map(|at| ("OUTLAST_CRASH_AT", at)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Waits for its end; `false` if it takes longer.
+    fn ends(child: &mut Child, within: Duration) -> bool {
+        let end = Instant::now() + within;
+        while Instant::now() < end {
+            if let Some(status) = child.try_wait().unwrap() {
+                assert!(status.success(), "{status}");
+                return true;
+            }
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        false
+    }
+
+    /// The laws, by the log and by the ledgers.
+    fn check(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let ledger = self.ledger.lock().unwrap();
+        let done = |saga: &str, step: &str| {
+            let entry = ledger.done.get(&format!("{saga}/{step}"));
+            entry.map_or(0, |entry| entry.0)
+        };
+        runtime.block_on(async {
+            let store = Sqlite::open(self.folder.path().join("sagas.db")).unwrap();
+            let all = store.list(None, 0, 100_000).await.unwrap();
+            assert_eq!(all.len() as u32, self.orders, "none is lost");
+            for listed in all {
+                let id = &listed.id;
+                assert!(ledger.done.values().all(|(effects, _)| *effects <= 1));
+                let undone = ledger.undone.get(id).cloned().unwrap_or_default();
+                if id.ends_with('7') {
+                    assert_eq!(listed.state, State::Compensated, "{id}");
+                    assert_eq!(
+                        undone,
+                        ["charge", "reserve", "create"],
+                        "{id}: in reverse, each once"
+                    );
+                    assert_eq!(done(id, "ship"), 0);
+                } else {
+                    assert_eq!(listed.state, State::Completed, "{id}");
+                    assert_eq!(undone, Vec::<String>::new(), "{id}");
+                    for step in STEPS {
+                        assert_eq!(done(id, step), 1, "{id}: {step}");
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// As many as the long mode asks for.
+fn kills() -> u32 {
+    if std::env::var_os("OUTLAST_LONG").is_some() {
+        1000
+    } else {
+        100
+    }
+}
+
+#[test]
+fn orders_are_done_or_undone_whenever_their_runner_is_killed() {
+    if std::env::var_os("OUTLAST_CRASH_FOLDER").is_some() {
+        return;
+    }
+    let mut rng = Rng::new(42);
+    let (mut left, mut killed) = (kills(), 0);
+    while left > 0 {
+        let trial = Trial::new(0, 60);
+        loop {
+            let mut child = trial.start(None);
+            let life = Duration::from_micros((rng.unit() * 150_000.0) as u64);
+            // The last one lives as long as it takes; nothing is stuck.
+            let within = if left == 0 {
+                Duration::from_secs(60)
+            } else {
+                life
+            };
+            if Trial::ends(&mut child, within) {
+                break;
+            }
+            assert!(left > 0, "it does not end");
+            child.kill().unwrap();
+            child.wait().unwrap();
+            (left, killed) = (left - 1, killed + 1);
+        }
+        trial.check();
+    }
+    println!("{killed} kills");
+}
+
+/// Each write of an order, one that is done and one that is undone, with a process that dies before it
+/// and one that dies when it is on the disk; and then once more while the next one goes on with it.
+#[test]
+fn an_order_survives_a_kill_at_every_transition() {
+    if std::env::var_os("OUTLAST_CRASH_FOLDER").is_some() {
+        return;
+    }
+    let ends = |child: &mut Child| -> bool {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            assert!(Instant::now() < end, "it does not end");
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.success();
+            }
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    };
+    for order in [1, 7] {
+        for when in ["before", "after"] {
+            let mut write = 1;
+            loop {
+                let trial = Trial::new(order, 1);
+                if ends(&mut trial.start(Some(&format!("{write} {when}")))) {
+                    // There are no more writes.
+                    assert!(write > 6, "{write}");
+                    break;
+                }
+                // Its successor dies at its first write, too.
+                let again = ends(&mut trial.start(Some(&format!("1 {when}"))));
+                assert!(!again || write > 1, "it has something to write");
+                assert!(
+                    ends(&mut trial.start(None)),
+                    "order {order}, {when} write {write}"
+                );
+                trial.check();
+                write += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What may be wrong with a file.
+
+use std::path::Path;
+
+use outlast_saga::store::sqlite::Sqlite;
+use outlast_saga::store::{Begun, State, Store, StoreError};
+
+use crate::conformance::{new, record};
+
+async fn filled(path: &Path) {
+    let store = Sqlite::open(path).unwrap();
+    for number in 0..200 {
+        assert_eq!(
+            store.begin(new(&format!("s{number}"), "1")).await,
+            Ok(Begun::New)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_a_file_is_there_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sagas.db");
+    let store = Sqlite::open(&path).unwrap();
+    store.begin(new("a", "1")).await.unwrap();
+    store.append("a", record(1), State::Waiting).await.unwrap();
+    drop(store);
+    let store = Sqlite::open(&path).unwrap();
+    assert_eq!(store.path(), path);
+    assert_eq!(store.log("a").await.unwrap(), [record(0), record(1)]);
+    assert_eq!(store.begin(new("a", "1")).await, Ok(Begun::Same));
+    assert_eq!(store.append("a", record(2), State::Open).await, Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_one_processs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sagas.db");
+    let _first = Sqlite::open(&path).unwrap();
+    let error = Sqlite::open(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("sagas.db is open in another process"),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_is_told_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |name: &str, damage: &dyn Fn(&mut Vec<u8>)| {
+        let path = folder.path().join(name);
+        let mut bytes = std::fs::read(folder.path().join("whole.db")).unwrap();
+        damage(&mut bytes);
+        std::fs::write(&path, &bytes).unwrap();
+        match Sqlite::open(&path) {
+            Err(StoreError::Corrupt(_)) => {}
+            other => panic!("{name}: {other:?}"),
+        }
+        assert_eq!(
+            std::fs::read(&path).unwrap(),
+            bytes,
+            "{name} is left as it is"
+        );
+    };
+    let whole = folder.path().join("whole.db");
+    filled(&whole).await;
+    // What is still beside it belongs to it.
+    let connection = rusqlite::Connection::open(&whole).unwrap();
+    connection
+        .execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE")
+        .unwrap();
+    drop(connection);
+    check("text.db", &|bytes| {
+        *bytes = b"this is no database, but long enough to be one".repeat(99)
+    });
+    check("short.db", &|bytes| bytes.truncate(bytes.len() / 2));
+    check("page.db", &|bytes| {
+        let middle = bytes.len() / 4096 / 2 * 4096;
+        bytes[middle..middle + 64].fill(0xff);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_a_newer_program_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sagas.db");
+    filled(&path).await;
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch("PRAGMA user_version = 99")
+        .unwrap();
+    drop(connection);
+    let error = Sqlite::open(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("version 99, and this program knows up to 1"),
+        "{error}"
+    );
+}

@@ -1,0 +1,17 @@
+//! Sagas through their public interface: stores, runners, and processes that are killed.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests are drivers: they wait for conditions"
+)]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "a test binary has no public items"
+)]
+
+mod conformance;
+mod crash;
+mod files;
+mod runs;

@@ -1,0 +1,413 @@
+//! Runners: what they do with the world, in virtual time.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use outlast_saga::store::sqlite::Sqlite;
+use outlast_saga::store::{Memory, State, Store, StoreError};
+use outlast_saga::{
+    Attempt, ControlError, Flow, Hand, Limits, Record, Runner, Stamp, StartError, Started, Step,
+    StepError, Tries, Undo,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What was done, in its order.
+type Ledger = Arc<Mutex<Vec<String>>>;
+
+fn note(ledger: &Ledger, what: impl Into<String>) {
+    ledger.lock().unwrap().push(what.into());
+}
+
+fn lines(ledger: &Ledger) -> Vec<String> {
+    ledger.lock().unwrap().clone()
+}
+
+fn step(name: &str) -> Step {
+    Step::new(name)
+        .tries(Tries::new(3).backoff(SECOND))
+        .timeout(5 * SECOND)
+}
+
+/// Three steps that keep a ledger; the last one does what it is told.
+fn flow<F>(ledger: &Ledger, last: impl Fn(Attempt) -> F + Send + Sync + 'static) -> Flow
+where
+    F: Future<Output = Result<u32, StepError>> + Send + 'static,
+{
+    let acts = |name: &'static str| {
+        let ledger = Arc::clone(ledger);
+        move |attempt: Attempt| {
+            note(&ledger, attempt.key());
+            async move { Ok(format!("{name} of {}", attempt.input::<u32>()?)) }
+        }
+    };
+    let undoes = |name: &'static str| {
+        let ledger = Arc::clone(ledger);
+        move |attempt: Attempt| {
+            let output: Option<String> = attempt.output(name).unwrap();
+            note(
+                &ledger,
+                format!("{} {}", attempt.key(), output.unwrap_or_default()),
+            );
+            async { Ok(()) }
+        }
+    };
+    let undo = || Undo::new().tries(Tries::new(2).backoff(SECOND));
+    Flow::new("order", 1)
+        .step_with_undo(
+            step("reserve").undo(undo()),
+            acts("reserve"),
+            undoes("reserve"),
+        )
+        .step_with_undo(
+            step("charge").undo(undo()),
+            acts("charge"),
+            undoes("charge"),
+        )
+        .step(step("ship"), last)
+}
+
+fn runner(flow: Flow) -> Runner<Memory> {
+    Runner::new(Memory::new(), [flow], Limits::default()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_are_done_in_order_with_their_keys() {
+    let ledger = Ledger::default();
+    let runner = runner(flow(&ledger, |attempt| async move {
+        let charged: Option<String> = attempt.output("charge")?;
+        assert_eq!(charged.as_deref(), Some("charge of 7"));
+        Ok(attempt.number())
+    }));
+    assert_eq!(runner.start("order", "o-1", 7).await, Ok(Started::New));
+    assert_eq!(runner.rests("o-1").await, Ok(State::Completed));
+    assert_eq!(lines(&ledger), ["o-1/reserve", "o-1/charge"]);
+    assert_eq!(runner.start("order", "o-1", 7).await, Ok(Started::Same));
+    assert_eq!(
+        runner.start("order", "o-1", 8).await,
+        Err(StartError::Other)
+    );
+    assert_eq!(lines(&ledger).len(), 2);
+    assert_eq!(runner.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_done_is_undone_in_reverse_with_what_it_gave() {
+    let ledger = Ledger::default();
+    let runner = runner(flow(&ledger, |_| async {
+        Err(StepError::permanent("no stock"))
+    }));
+    runner.start("order", "o-1", 7).await.unwrap();
+    assert_eq!(runner.rests("o-1").await, Ok(State::Compensated));
+    let undone = [
+        "o-1/charge/undo charge of 7",
+        "o-1/reserve/undo reserve of 7",
+    ];
+    assert_eq!(lines(&ledger)[2..], undone);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_too_long_or_panics_is_not_known() {
+    let tried = Arc::new(AtomicU32::new(0));
+    let ledger = Ledger::default();
+    let count = Arc::clone(&tried);
+    let runner = runner(flow(&ledger, move |attempt| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async move {
+            match attempt.number() {
+                1 => std::future::pending().await,
+                2 => panic!("at the second"),
+                number => Ok(number),
+            }
+        }
+    }));
+    let began = tokio::time::Instant::now();
+    runner.start("order", "o-1", 7).await.unwrap();
+    assert_eq!(runner.rests("o-1").await, Ok(State::Completed));
+    assert_eq!(tried.load(Ordering::Relaxed), 3);
+    assert!(
+        began.elapsed() >= 7 * SECOND,
+        "five for the timeout, and two waits"
+    );
+    let log = runner.store().log("o-1").await.unwrap();
+    let told = format!("{log:?}");
+    assert!(told.contains("no answer within 5s") && told.contains("it panicked: at the second"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_undone_waits_for_somebody() {
+    let broken = Arc::new(AtomicU32::new(1));
+    let is_broken = Arc::clone(&broken);
+    let charge = step("charge").undo(Undo::new().tries(Tries::new(2).backoff(SECOND)));
+    let flow = Flow::new("order", 1)
+        .step_with_undo(
+            charge,
+            |_| async { Ok(1) },
+            move |_| {
+                let is_broken = is_broken.load(Ordering::Relaxed) == 1;
+                async move {
+                    if is_broken {
+                        Err(StepError::transient("the bank is away"))
+                    } else {
+                        Ok(())
+                    }
+                }
+            },
+        )
+        .step(step("ship"), |_| async {
+            Err::<(), _>(StepError::permanent("no"))
+        });
+    let runner = runner(flow);
+    runner.start("order", "o-1", 7).await.unwrap();
+    assert_eq!(runner.rests("o-1").await, Ok(State::Waiting));
+    assert_eq!(runner.in_flight(), 0, "it holds nothing while it waits");
+    let unknown = runner.handle("o-1", "pack", Hand::Retry, "ann", "?").await;
+    assert_eq!(unknown, Err(ControlError::NoStep));
+    let needless = runner.handle("o-1", "ship", Hand::Retry, "ann", "?").await;
+    assert!(
+        matches!(needless, Err(ControlError::Illegal(_))),
+        "{needless:?}"
+    );
+    runner
+        .handle("o-1", "charge", Hand::Retry, "ann", "it may be back")
+        .await
+        .unwrap();
+    assert_eq!(runner.rests("o-1").await, Ok(State::Waiting), "it is not");
+    broken.store(0, Ordering::Relaxed);
+    runner
+        .handle("o-1", "charge", Hand::Retry, "ann", "it is back")
+        .await
+        .unwrap();
+    assert_eq!(runner.rests("o-1").await, Ok(State::Compensated));
+    let late = runner.cancel("o-1", "ann", "late").await.unwrap_err();
+    assert!(late.to_string().contains("it has ended"), "{late}");
+    assert_eq!(
+        runner.cancel("nobody", "ann", "?").await,
+        Err(ControlError::NoSaga)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_in_flight_is_cancelled() {
+    let ledger = Ledger::default();
+    let runner = runner(flow(&ledger, |_| std::future::pending()));
+    runner.start("order", "o-1", 7).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    runner
+        .cancel("o-1", "eve", "changed her mind")
+        .await
+        .unwrap();
+    assert_eq!(runner.rests("o-1").await, Ok(State::Compensated));
+    assert_eq!(lines(&ledger).len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn starts_have_bounds() {
+    let ledger = Ledger::default();
+    let limits = Limits {
+        running: 2.try_into().unwrap(),
+        bytes: 100,
+        ..Limits::default()
+    };
+    let flow = flow(&ledger, |_| std::future::pending());
+    let runner = Runner::new(Memory::new(), [flow], limits).unwrap();
+    runner.start("order", "a", 1).await.unwrap();
+    runner.start("order", "b", 1).await.unwrap();
+    assert_eq!(runner.start("order", "c", 1).await, Err(StartError::Busy));
+    runner.cancel("a", "eve", "room").await.unwrap();
+    runner.rests("a").await.unwrap();
+    assert_eq!(runner.start("order", "c", 1).await, Ok(Started::New));
+    let long = runner
+        .start("order", "d", "x".repeat(200))
+        .await
+        .unwrap_err();
+    assert!(
+        long.to_string().contains("202 bytes, and 100 are allowed"),
+        "{long}"
+    );
+    let known = vec!["order".to_owned()];
+    assert_eq!(
+        runner.start("odrer", "d", 1).await,
+        Err(StartError::NoFlow { known })
+    );
+    assert!(matches!(
+        runner.start("order", "", 1).await,
+        Err(StartError::Input(_))
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn flows_that_cannot_work_are_refused() {
+    let refused = |flows: Vec<Flow>, part: &str| {
+        let error = Runner::new(Memory::new(), flows, Limits::default()).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    };
+    let act = |_| async { Ok(1) };
+    refused(
+        vec![Flow::new("a b", 1).step(step("x"), act)],
+        "`a b` is no name of a saga",
+    );
+    refused(vec![Flow::new("a", 1)], "without steps");
+    let undo = step("x").undo(Undo::new());
+    refused(
+        vec![Flow::new("a", 1).step(undo, act)],
+        "no code for it: use `step_with_undo`",
+    );
+    let code = Flow::new("a", 1).step_with_undo(step("x"), act, |_| async { Ok(()) });
+    refused(vec![code], "say how with `Step::undo`");
+    let one = || Flow::new("a", 1).step(step("x"), act);
+    refused(vec![one(), one()], "version 1 of `a` is there twice");
+    refused(vec![one().step(step("x"), act)], "two steps are called `x`");
+}
+
+/// A store that fails as often as it is told to.
+struct Failing {
+    inner: Memory,
+    left: AtomicU32,
+}
+
+impl Store for Failing {
+    async fn begin(
+        &self,
+        saga: outlast_saga::store::NewSaga,
+    ) -> Result<outlast_saga::store::Begun, StoreError> {
+        self.inner.begin(saga).await
+    }
+
+    async fn append(&self, id: &str, record: Record, state: State) -> Result<(), StoreError> {
+        let left = self.left.load(Ordering::Relaxed);
+        if left == 0 {
+            return self.inner.append(id, record, state).await;
+        }
+        self.left.store(left - 1, Ordering::Relaxed);
+        if left.is_multiple_of(2) {
+            // It is there, and nobody is told.
+            self.inner.append(id, record, state).await?;
+        }
+        Err(StoreError::Full("no space left on device".to_owned()))
+    }
+
+    async fn log(&self, id: &str) -> Result<Vec<Record>, StoreError> {
+        self.inner.log(id).await
+    }
+
+    async fn find(&self, id: &str) -> Result<Option<outlast_saga::store::Listed>, StoreError> {
+        self.inner.find(id).await
+    }
+
+    async fn list(
+        &self,
+        state: Option<State>,
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<outlast_saga::store::Listed>, StoreError> {
+        self.inner.list(state, after, most).await
+    }
+
+    async fn forget(&self, before: Stamp, most: usize) -> Result<usize, StoreError> {
+        self.inner.forget(before, most).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_asked_again_and_nothing_is_done_meanwhile() {
+    let ledger = Ledger::default();
+    let store = Failing {
+        inner: Memory::new(),
+        left: AtomicU32::new(10),
+    };
+    let flow = flow(&ledger, |attempt| async move { Ok(attempt.number()) });
+    let runner = Runner::new(store, [flow], Limits::default()).unwrap();
+    runner.start("order", "o-1", 7).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(
+        lines(&ledger),
+        ["o-1/reserve"],
+        "the next one is not on the disk yet"
+    );
+    assert_eq!(runner.rests("o-1").await, Ok(State::Completed));
+    assert_eq!(lines(&ledger), ["o-1/reserve", "o-1/charge"], "each once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sagas_go_on_after_their_process_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sagas.db");
+    let ledger = Ledger::default();
+    let hangs = flow(&ledger, |_| std::future::pending());
+    let store = Sqlite::open(&path).unwrap();
+    let runtime = std::thread::spawn({
+        move || {
+            // A runtime that is dropped takes its tasks with it.
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let runner = Runner::new(store, [hangs], Limits::default()).unwrap();
+                for number in 0..50 {
+                    runner
+                        .start("order", &format!("o-{number}"), number)
+                        .await
+                        .unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            });
+        }
+    });
+    runtime.join().unwrap();
+    let goes = flow(&ledger, |attempt| async move { Ok(attempt.number()) });
+    let runner = Runner::new(Sqlite::open(&path).unwrap(), [goes], Limits::default()).unwrap();
+    let resumed = runner.resume().await.unwrap();
+    assert_eq!((resumed.sagas, resumed.blocked.len()), (50, 0));
+    for number in 0..50 {
+        let id = format!("o-{number}");
+        assert_eq!(runner.rests(&id).await, Ok(State::Completed));
+        let charged = lines(&ledger)
+            .iter()
+            .filter(|key| **key == format!("{id}/charge"))
+            .count();
+        assert!(charged >= 1, "{id}");
+    }
+    drop(runner);
+    // A version that is gone is told, and nothing else happens to its sagas.
+    let runner = Runner::new(Sqlite::open(&path).unwrap(), [], Limits::default()).unwrap();
+    assert_eq!(runner.resume().await.unwrap().sagas, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_gone_blocks_its_sagas_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sagas.db");
+    let ledger = Ledger::default();
+    let hangs = || flow(&ledger, |_| std::future::pending());
+    {
+        let runner =
+            Runner::new(Sqlite::open(&path).unwrap(), [hangs()], Limits::default()).unwrap();
+        runner.start("order", "old", 1).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    // The tasks of the runner hold its store until this runtime ends; another file will do.
+    let copy = folder.path().join("copy.db");
+    let source = rusqlite::Connection::open(&path).unwrap();
+    source
+        .execute("VACUUM INTO ?1", [copy.to_str().unwrap()])
+        .unwrap();
+    let another = Flow::new("order", 2).step(step("only"), |_| async { Ok(1) });
+    let runner = Runner::new(Sqlite::open(&copy).unwrap(), [another], Limits::default()).unwrap();
+    let resumed = runner.resume().await.unwrap();
+    assert_eq!(resumed.sagas, 0);
+    let blocked: Vec<_> = resumed
+        .blocked
+        .iter()
+        .map(|one| (&*one.id, one.version))
+        .collect();
+    assert_eq!(blocked, [("old", 1)]);
+    assert_eq!(
+        runner.cancel("old", "ann", "?").await,
+        Err(ControlError::Blocked)
+    );
+    assert_eq!(runner.start("order", "new", 1).await, Ok(Started::New));
+    assert_eq!(runner.rests("new").await, Ok(State::Completed));
+}
