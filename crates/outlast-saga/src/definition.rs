@@ -243,7 +243,8 @@ impl Step {
         self.best_effort
     }
 
-    pub(crate) fn is_pivot(&self) -> bool {
+    /// Whether there is no way back when it is done.
+    pub fn is_pivot(&self) -> bool {
         self.pivot
     }
 

@@ -214,9 +214,26 @@ impl Saga {
         if !matches!(self.phase, Phase::Forward | Phase::Back(_)) {
             return Vec::new();
         }
-        let events = self.after_death();
-        self.go_on(events, now)
-            .expect("a process may die at any time")
+        let runs = |state: &StepState| matches!(state.at, At::Running | At::Undoing);
+        if !self.steps.iter().any(runs) {
+            // It waited, and goes on to wait.
+            return Vec::new();
+        }
+        let count = self.recoveries + 1;
+        let mut events = vec![Event::Recovered { count }];
+        let next = |saga: &mut Saga, events: &[Event]| {
+            let applied = events.iter().try_for_each(|event| saga.apply(now, event));
+            applied.expect("a process may die at any time");
+        };
+        next(self, &events);
+        for step in 0..self.steps.len() {
+            // What one of them means may turn the saga back, and that is so for the next one.
+            let more = self.after_death(step, count);
+            next(self, &more);
+            events.extend(more);
+        }
+        events.extend(self.wake(now));
+        events
     }
 
     /// Somebody does not want it any more: what was done is undone.

@@ -157,38 +157,27 @@ impl Saga {
         vec![Event::UndoFailed { step, error, again }]
     }
 
-    /// What follows from the death of the process that went on with it.
-    pub(super) fn after_death(&self) -> Vec<Event> {
-        let runs = |state: &StepState| matches!(state.at, At::Running | At::Undoing);
-        if !self.steps.iter().any(runs) {
-            // It waited, and goes on to wait.
-            return Vec::new();
-        }
-        let count = self.recoveries + 1;
-        let mut events = vec![Event::Recovered { count }];
-        for (step, state) in self.steps.iter().enumerate() {
-            let error = || "the process ended".to_owned();
-            match state.at {
-                At::Running if count > MOST_RECOVERIES && self.phase == Phase::Forward => {
-                    let error = format!("{count} processes ended while it was done");
-                    let again = None;
-                    events.push(Event::Lost {
-                        step,
-                        error: error.clone(),
-                        again,
-                    });
-                    events.push(Event::Parked { step, error });
-                }
-                At::Running => events.extend(self.after_action(step, Acted::Unknown(error()))),
-                At::Undoing if count > MOST_RECOVERIES => {
-                    let error = format!("{count} processes ended while it was undone");
-                    events.push(Event::DeadLettered { step, error });
-                }
-                At::Undoing => events.extend(self.after_undo(step, Acted::Unknown(error()))),
-                _ => {}
+    /// What follows for a step from the death of the process that went on with it.
+    pub(super) fn after_death(&self, step: usize, count: u32) -> Vec<Event> {
+        let error = || "the process ended".to_owned();
+        match self.steps[step].at {
+            At::Running if count > MOST_RECOVERIES && self.phase == Phase::Forward => {
+                let error = format!("{count} processes ended while it was done");
+                let lost = Event::Lost {
+                    step,
+                    error: error.clone(),
+                    again: None,
+                };
+                vec![lost, Event::Parked { step, error }]
             }
+            At::Running => self.after_action(step, Acted::Unknown(error())),
+            At::Undoing if count > MOST_RECOVERIES => {
+                let error = format!("{count} processes ended while it was undone");
+                vec![Event::DeadLettered { step, error }]
+            }
+            At::Undoing => self.after_undo(step, Acted::Unknown(error())),
+            _ => Vec::new(),
         }
-        events
     }
 
     pub(super) fn step_of(&self, step: usize) -> &Step {

@@ -15,3 +15,4 @@ mod conformance;
 mod crash;
 mod files;
 mod runs;
+mod walks;
