@@ -155,6 +155,16 @@ impl Definition {
             }
             step.check().or_else(refuse)?;
         }
+        let shared = self
+            .stages
+            .iter()
+            .find(|stage| stage.len() > 1 && stage.iter().any(|step| step.pivot));
+        if let Some(pivot) = shared.and_then(|stage| stage.iter().find(|step| step.pivot)) {
+            return refuse(format!(
+                "`{}` is a pivot and runs alone: another one at once could fail when it is done",
+                pivot.name
+            ));
+        }
         let pivots = steps.iter().filter(|step| step.pivot).count();
         if pivots > 1 {
             return refuse(
@@ -203,8 +213,8 @@ impl Step {
         self
     }
 
-    /// When it is done there is no way back: later steps that fail wait for somebody. Default: there
-    /// is.
+    /// When it is done there is no way back: later steps that fail wait for somebody. It runs alone.
+    /// Default: there is.
     pub fn pivot(mut self) -> Step {
         self.pivot = true;
         self

@@ -239,10 +239,15 @@ impl Saga {
     /// Somebody does not want it any more: what was done is undone.
     ///
     /// # Errors
-    /// If its pivot is done, or it has ended.
+    /// If its pivot is done or being done, or it has ended.
     pub fn cancel(&mut self, by: &str, reason: &str, now: Stamp) -> Result<Vec<Event>, Illegal> {
         match self.phase {
             Phase::Back(_) => Ok(Vec::new()),
+            Phase::Forward if self.is_at_pivot() => {
+                let message =
+                    "its pivot is being done: it is not known yet whether there is a way back";
+                Err(Illegal(message.to_owned()))
+            }
             Phase::Forward if !self.is_past_pivot() => {
                 let cause = Cause::Cancelled {
                     by: by.to_owned(),
@@ -297,7 +302,8 @@ impl Saga {
             _ => None,
         });
         let deadline = self.definition.time().map(|time| self.began.after(time));
-        let deadline = deadline.filter(|_| self.phase == Phase::Forward && !self.is_past_pivot());
+        let may = self.phase == Phase::Forward && !self.is_past_pivot() && !self.is_at_pivot();
+        let deadline = deadline.filter(|_| may);
         waits.chain(deadline).min()
     }
 
@@ -341,6 +347,18 @@ impl Saga {
     fn is_past_pivot(&self) -> bool {
         let mut steps = self.definition.steps().zip(&self.steps);
         steps.any(|(step, state)| step.is_pivot() && state.at == At::Done)
+    }
+
+    /// The pivot may be done at this moment, or may have been: it has to settle before anything can be
+    /// said.
+    fn is_at_pivot(&self) -> bool {
+        let is_open = |state: &StepState| match state.at {
+            At::Running => true,
+            At::Waiting(_) => state.lost,
+            _ => false,
+        };
+        let mut steps = self.definition.steps().zip(&self.steps);
+        steps.any(|(step, state)| step.is_pivot() && is_open(state))
     }
 
     /// Applies what has happened, and then whatever follows from it now.

@@ -18,7 +18,7 @@ impl Saga {
             .definition
             .time()
             .is_some_and(|time| now >= self.began.after(time));
-        if late && !self.is_past_pivot() {
+        if late && !self.is_past_pivot() && !self.is_at_pivot() {
             return vec![Event::TurnedBack {
                 cause: Cause::Deadline,
             }];

@@ -416,3 +416,41 @@ fn a_log_that_cannot_be_is_refused() {
     let error = Saga::replay("s", definition, &log).unwrap_err();
     assert!(error.to_string().contains("another definition"), "{error}");
 }
+
+#[test]
+fn a_pivot_settles_before_anything_turns_back() {
+    let definition = Definition::new("pay", 1)
+        .step(Step::new("reserve").undo(Undo::new()))
+        .step(Step::new("charge").pivot().tries(tries(3)))
+        .step(Step::new("ship"))
+        .deadline(10 * SECOND);
+    let mut stage = Stage::new(definition);
+    stage.act(0, done());
+    let error = stage.saga.cancel("eve", "now", stage.now).unwrap_err();
+    assert!(error.to_string().contains("is being done"), "{error}");
+    assert_eq!(stage.act(1, unknown()), "1 lost for now");
+    assert!(
+        stage.saga.cancel("eve", "now", stage.now).is_err(),
+        "it may have been"
+    );
+    assert_eq!(stage.pass(SECOND), "+1.2");
+    assert_eq!(
+        stage.pass(20 * SECOND),
+        "",
+        "late, and it may be done at this moment"
+    );
+    assert_eq!(
+        stage.act(1, done()),
+        "1 ok, +2.1",
+        "it was, and there is no way back"
+    );
+    // What is known not to be done may be cancelled.
+    let pivot = || Definition::new("pay", 1).step(Step::new("charge").pivot());
+    let mut stage = Stage::new(pivot());
+    assert_eq!(stage.act(0, busy()), "0 failed for now");
+    let cancelled = stage.saga.cancel("eve", "now", stage.now).unwrap();
+    assert_eq!(stage.write(cancelled), "back for eve, compensated");
+    let shared = pivot().at_once([Step::new("a"), Step::new("b").pivot()]);
+    let error = shared.check().unwrap_err().to_string();
+    assert!(error.contains("`b` is a pivot and runs alone"), "{error}");
+}

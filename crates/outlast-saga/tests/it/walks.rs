@@ -34,6 +34,9 @@ fn any_definition(rng: &mut Rng) -> Definition {
             step = step.undo(Undo::new().tries(Tries::new(attempts).backoff(SECOND)));
         }
         if number == pivot {
+            if !stage.is_empty() {
+                definition = definition.at_once(std::mem::take(&mut stage));
+            }
             step = step.pivot();
         } else if chance(rng, 0.2) {
             step = step.best_effort();
@@ -42,7 +45,7 @@ fn any_definition(rng: &mut Rng) -> Definition {
             step = step.on_unknown(OnUnknown::Compensate);
         }
         stage.push(step);
-        if chance(rng, 0.7) {
+        if number == pivot || chance(rng, 0.7) {
             definition = definition.at_once(std::mem::take(&mut stage));
         }
     }
