@@ -71,7 +71,7 @@ struct Outcome {
 impl Outcome {
     fn of(sim: &Sim, trial: Trial, policy: PathBuf) -> Result<Outcome, Failure> {
         let (seed, runs) = seeds(sim, &trial);
-        let trial = trial.settled(seed)?;
+        let trial = settled(&trial)?;
         let batch = runs_of(sim, &trial, seed, runs, &policy.display().to_string())?;
         Ok(Outcome {
             kept: batch.kept(&trial.scenario().promises),
@@ -100,6 +100,11 @@ fn trials(sim: &Sim) -> Result<Vec<(Trial, PathBuf)>, Problems> {
         .chain(sim.vs.clone())
         .map(trial)
         .collect()
+}
+
+/// With the warm-up of the scenario's own seed, so that a run that is replayed has that of all.
+fn settled(trial: &Trial) -> Result<Trial, Failure> {
+    trial.settled(trial.scenario().seed)
 }
 
 /// The first seed, and how many.

@@ -7,7 +7,7 @@ use outlast_sim::scenario::{Head, Scaled, Trial, head_room};
 use outlast_sim::statistics::Share;
 use serde_json::json;
 
-use super::{Sim, seeds, threads};
+use super::{Sim, seeds, settled, threads};
 use crate::commands::{FindLimit, Runs};
 use crate::{FAILED, UNABLE};
 
@@ -22,7 +22,7 @@ pub(super) fn find(sim: &Sim, trial: &Trial, what: FindLimit) -> ExitCode {
         // Half of them have to be told from a few.
         Runs::Auto => 20,
     };
-    let trial = match trial.settled(seed) {
+    let trial = match settled(trial) {
         Ok(trial) => trial,
         Err(failure) => {
             eprintln!("{failure}");

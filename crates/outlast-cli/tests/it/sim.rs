@@ -140,6 +140,25 @@ fn what_replays_a_run_names_its_policies() {
 }
 
 #[test]
+fn a_run_that_is_replayed_has_the_warm_up_of_all() {
+    let folder = world();
+    let auto = SCENARIO
+        .replace("warm_up: 5s", "warm_up: auto")
+        .replace("for: 60s", "for: 160s")
+        .replace("from: 20s, to: 30s", "from: 120s, to: 130s");
+    std::fs::write(folder.path().join("auto.yaml"), auto).unwrap();
+    let run = |arguments: &str| -> Value {
+        let (_, told, errors) = sim(folder.path(), arguments);
+        serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {errors}"))
+    };
+    let all = run("auto.yaml --runs 8 --json");
+    for one in all["policies"][0]["runs"].as_array().unwrap() {
+        let replayed = run(&format!("auto.yaml --runs 1 --json --seed {}", one["seed"]));
+        assert_eq!(&replayed["policies"][0]["runs"][0], one);
+    }
+}
+
+#[test]
 fn policies_that_need_different_numbers_of_runs_are_compared_in_those_of_both() {
     let folder = world();
     // No call of the first is answered, which is known after eight runs.
