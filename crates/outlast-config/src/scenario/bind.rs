@@ -67,8 +67,8 @@ impl<'a> Binder<'a> {
         let view = self.view;
         let lasts = view.duration("for")?;
         let warm_up = view.duration("warm_up").unwrap_or_default();
-        if lasts.is_zero() || lasts > LONGEST {
-            let mend = "write a time up to `7d`";
+        if !(SHORTEST..=LONGEST).contains(&lasts) {
+            let mend = "write a time from `1s` to `7d`";
             self.problem(view.value_place("for"), "no world runs for that long", mend);
         }
         if warm_up >= lasts {
@@ -288,5 +288,7 @@ pub(super) fn texts(node: &Node) -> Vec<(&str, At)> {
         .collect()
 }
 
+/// What happens is told second by second.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// A week: longer is a mistake.
 const LONGEST: Duration = Duration::from_secs(7 * 86400);

@@ -40,13 +40,19 @@ fn a_world_has_an_end_and_a_size() {
         &world("for: 0s"),
         "1:6",
         "no world runs for that long",
-        "up to `7d`",
+        "from `1s` to `7d`",
+    );
+    check_all(
+        &world("for: 999ms"),
+        "1:6",
+        "no world runs for that long",
+        "from `1s` to `7d`",
     );
     check_all(
         &world("for: 169h"),
         "1:6",
         "no world runs for that long",
-        "up to `7d`",
+        "from `1s` to `7d`",
     );
     check_all(
         &world("for: 1m\nwarm_up: 60s"),
