@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use outlast_config::scenario::Measure;
 use outlast_sim::scenario::Run;
 use outlast_sim::statistics::Mean;
 
@@ -220,6 +221,12 @@ fn promises(outcome: &Outcome) -> Vec<[String; 4]> {
         };
         let measured = match &kept.measured {
             Some(mean) if share.of == 1 => unit.show(mean.mean),
+            // As in the table above: of those that recovered.
+            Some(mean) if promise.measure == Measure::Recovery => format!(
+                "{} median ({})",
+                unit.show(mean.median),
+                unit.show_range(mean)
+            ),
             Some(mean) => format!("{} ({})", unit.show(mean.mean), unit.show_range(mean)),
             None => "nothing to measure, or it never came".to_owned(),
         };
