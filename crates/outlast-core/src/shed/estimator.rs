@@ -132,7 +132,9 @@ impl Estimator {
                 let next = gradient2(now, mean, took, tolerance, sample);
                 next.map_or(now, |next| blend(now, next, smoothing))
             }
-            (_, Memory::Capacity(capacity)) => capacity.update(now, sample),
+            (_, Memory::Capacity(capacity)) => {
+                capacity.update(now, f64::from(self.limit.min), sample)
+            }
             _ => now,
         };
         self.estimate = self.bounded(next);
@@ -141,12 +143,10 @@ impl Estimator {
 
     /// How many calls a window needs, and how long it lasts at least.
     pub(super) fn window(&self) -> (u32, Duration) {
-        match self.limit.kind {
-            Kind::Fixed => (16, Duration::ZERO),
-            Kind::Capacity => (self.limit().max(16), Duration::ZERO),
-            Kind::Aimd { .. } | Kind::Vegas(_) | Kind::Gradient2 { .. } => {
-                (10, Duration::from_secs(1))
-            }
+        match (&self.memory, self.limit.kind) {
+            (Memory::Capacity(capacity), _) => (capacity.window(self.limit()), Duration::ZERO),
+            (_, Kind::Fixed) => (16, Duration::ZERO),
+            _ => (10, Duration::from_secs(1)),
         }
     }
 

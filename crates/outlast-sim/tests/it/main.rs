@@ -22,6 +22,7 @@ mod queues;
 mod retries;
 mod rows;
 mod scenarios;
+mod shed;
 mod slo;
 mod storm;
 mod tails;
