@@ -29,6 +29,13 @@ pub(crate) fn run(sim: &Sim) -> ExitCode {
     if let Some(what) = sim.find_limit {
         return limit::find(sim, &trials[0].0, what);
     }
+    let trials = match alike(trials) {
+        Ok(trials) => trials,
+        Err(failure) => {
+            eprintln!("{failure}");
+            return ExitCode::from(UNABLE);
+        }
+    };
     let mut results = Vec::new();
     for (trial, policy) in trials {
         match Outcome::of(sim, trial, policy) {
@@ -71,7 +78,6 @@ struct Outcome {
 impl Outcome {
     fn of(sim: &Sim, trial: Trial, policy: PathBuf) -> Result<Outcome, Failure> {
         let (seed, runs) = seeds(sim, &trial);
-        let trial = settled(&trial)?;
         let batch = runs_of(sim, &trial, seed, runs, &policy.display().to_string())?;
         Ok(Outcome {
             kept: batch.kept(&trial.scenario().promises),
@@ -100,6 +106,21 @@ fn trials(sim: &Sim) -> Result<Vec<(Trial, PathBuf)>, Problems> {
         .chain(sim.vs.clone())
         .map(trial)
         .collect()
+}
+
+/// All with the longest warm-up that one of them takes, so that the same time of them is compared.
+fn alike(trials: Vec<(Trial, PathBuf)>) -> Result<Vec<(Trial, PathBuf)>, Failure> {
+    let settled: Result<Vec<_>, _> = trials
+        .into_iter()
+        .map(|(trial, policy)| Ok((settled(&trial)?, policy)))
+        .collect();
+    let settled = settled?;
+    let warm_ups = settled.iter().map(|(trial, _)| trial.scenario().warm_up);
+    let longest = warm_ups.max().unwrap_or_default();
+    let with = |(trial, policy): (Trial, PathBuf)| {
+        (trial.with(|scenario| scenario.warm_up = longest), policy)
+    };
+    Ok(settled.into_iter().map(with).collect())
 }
 
 /// With the warm-up of the scenario's own seed, so that a run that is replayed has that of all.

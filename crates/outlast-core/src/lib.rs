@@ -51,6 +51,7 @@ pub mod fallback;
 pub mod fault;
 pub mod health;
 pub mod hedge;
+mod math;
 pub mod outcome;
 pub mod rate;
 pub mod ratio;

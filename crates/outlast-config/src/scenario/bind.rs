@@ -195,6 +195,13 @@ impl<'a> Binder<'a> {
                 promise.window,
                 super::Window::Recovered(_) | super::Window::During | super::Window::Before
             );
+        let goes_on = scenario.timeline.iter().any(|change| {
+            change.to.is_none() && scenario.over().is_some_and(|over| change.from >= over)
+        });
+        if needs_faults && goes_on {
+            let mend = "say with `to` when the last thing that happens is over";
+            self.problem(place, "something begins and never ends", mend);
+        }
         if needs_faults && scenario.over().is_none() {
             let mend = "add something with `from` and `to` to `timeline`";
             self.problem(place, "nothing happens that could be over", mend);
@@ -232,6 +239,19 @@ impl<'a> Binder<'a> {
             }
             super::Load::Closed(..) => 0.0,
         };
+        let samples = scenario.lasts.as_secs_f64() * self.looked_at(scenario);
+        if samples > MOST_SAMPLES {
+            let message =
+                format!("that would be {samples:.1e} samples, more than {MOST_SAMPLES:.0e}");
+            let mend = "run it for a shorter time, or with fewer `copies` and `replicas`";
+            self.problem(self.view.place_of("for"), message, mend);
+        }
+        let users: u64 = scenario.clients.iter().map(users_of).sum();
+        if users > scenario.most_present as u64 {
+            let message = format!("there are {users} users, more than `most_present`");
+            let mend = "let there be fewer, or `most_present` be higher";
+            self.problem(self.view.place_of("clients"), message, mend);
+        }
         let all: f64 = scenario.clients.iter().map(calls).sum();
         if all > scenario.most_events as f64 {
             let message = format!("that would be {all:.1e} calls a run, more than `most_events`");
@@ -239,6 +259,28 @@ impl<'a> Binder<'a> {
                         scaled down together";
             self.problem(self.view.place_of("for"), message, mend);
         }
+    }
+
+    /// How many services, clients and sets of policies are looked at every second.
+    fn looked_at(&self, scenario: &Scenario) -> f64 {
+        let steps = |service: &Service| {
+            service
+                .calls
+                .iter()
+                .flat_map(|calls| &calls.steps)
+                .flatten()
+                .count()
+        };
+        let of_services = scenario.services.iter();
+        let of_services: f64 = of_services
+            .map(|service| 1.0 + steps(service) as f64 * f64::from(service.replicas))
+            .sum();
+        let of_clients: f64 = scenario
+            .clients
+            .iter()
+            .map(|client| f64::from(client.copies))
+            .sum();
+        of_services + of_clients
     }
 
     pub(super) fn unknown(&mut self, what: &str, name: &str, place: At, names: &[&str]) {
@@ -292,3 +334,12 @@ pub(super) fn texts(node: &Node) -> Vec<(&str, At)> {
 const SHORTEST: Duration = Duration::from_secs(1);
 /// A week: longer is a mistake.
 const LONGEST: Duration = Duration::from_secs(7 * 86400);
+/// Four bytes each, and they stay until the run ends.
+const MOST_SAMPLES: f64 = 1e9;
+
+fn users_of(client: &super::Client) -> u64 {
+    match client.load {
+        super::Load::Closed(users, _) => u64::from(users),
+        super::Load::Open(_) | super::Load::Steady(_) => 0,
+    }
+}

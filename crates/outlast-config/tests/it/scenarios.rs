@@ -669,3 +669,30 @@ fn a_client_is_as_its_route_says() {
     assert!(world("upstream: db, rate: 9/s").repeatable);
     assert!(!world("upstream: db, rate: 9/s, repeatable: false").repeatable);
 }
+
+#[test]
+fn what_never_ends_and_what_is_too_much_to_look_at_is_refused() {
+    let timeline = "timeline:\n  - { service: db, from: 10s, to: 20s, fault: away }\n  \
+                    - { service: db, from: 30s, fault: hangs }\npromises: [ recovery <= 3s ]";
+    check(
+        timeline,
+        "7:13",
+        "something begins and never ends",
+        "say with `to` when the last thing that happens is over",
+    );
+    let crowd = WORLD.replace("rate: 9/s", "users: 1000000, copies: 10000");
+    let much = crowd.replace("for: 1m", "for: 7d");
+    check_all(
+        &much,
+        "1:1",
+        "that would be 6.0e9 samples",
+        "fewer `copies` and `replicas`",
+    );
+    let many = format!("most_present: 1000\n{crowd}");
+    check_all(
+        &many,
+        "4:1",
+        "there are 1000000 users, more than `most_present`",
+        "`most_present` be",
+    );
+}

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::level::Level;
 use super::slot::{Decay, Slot};
+use crate::math;
 use crate::rng::{mix, unit};
 use crate::time::Time;
 
@@ -152,7 +153,7 @@ impl Key<'_> {
         let uniform = unit(mix(self.key ^ self.names[endpoint]));
         match weight {
             None => uniform,
-            Some(weight) => f64::from(weight) / -(uniform + f64::MIN_POSITIVE).ln(),
+            Some(weight) => f64::from(weight) / -math::ln(uniform + f64::MIN_POSITIVE),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::eject::Tally;
+use crate::math;
 use crate::outcome::Outcome;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, Padded};
 use crate::time::{Time, nanos};
@@ -104,7 +105,7 @@ impl Decay {
         if x > -1.0 / 64.0 {
             return 1.0 + x + 0.5 * x * x;
         }
-        x.exp()
+        math::exp(x)
     }
 }
 

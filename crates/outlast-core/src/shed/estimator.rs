@@ -168,7 +168,9 @@ fn aimd(now: f64, backoff: Ratio, timeout: Duration, sample: Sample) -> f64 {
 impl Vegas {
     /// The first latency, and any lower one, is the base and moves nothing.
     fn step(self, now: f64, base: &mut f64, took: f64, sample: Sample) -> f64 {
-        let log = now.log10().floor().max(1.0);
+        // The whole part of the decimal logarithm, at least 1; the same on every platform.
+        let tens = std::iter::successors(Some(now), |rest| Some(rest / 10.0));
+        let log = (tens.skip(1).take_while(|rest| *rest >= 1.0).count() as f64).max(1.0);
         let less = self.backoff.map_or(now - log, |kept| now * kept.as_f64());
         let next = if sample.is_dropped() {
             less

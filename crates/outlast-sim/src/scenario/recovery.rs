@@ -16,7 +16,7 @@ pub struct Recovery {
     /// From the end of the last fault to the last attempt of a call that began before it.
     pub quiet: Duration,
     /// Whether all was well for a while before the end: for ten seconds, or a tenth of the time after
-    /// the faults if that is shorter.
+    /// the faults if that is shorter. A world in which nobody calls any more is not well.
     pub recovered: bool,
 }
 
@@ -39,6 +39,11 @@ pub(super) fn recovery(
     let first = over.as_secs() as usize;
     let after = seconds.get(first..).unwrap_or_default();
     let bad = after.iter().rposition(|second| !is_well(second, healthy));
+    let bad = if falls_silent(scenario, seconds, begins) {
+        after.len().checked_sub(1)
+    } else {
+        bad
+    };
     let well = bad.map_or(Duration::ZERO, |bad| {
         Duration::from_secs((first + bad) as u64 + 1).saturating_sub(over)
     });
@@ -63,6 +68,18 @@ fn healthy(scenario: &Scenario, seconds: &[CourseSecond], begins: Duration) -> f
     } else {
         good as f64 / calls as f64
     }
+}
+
+/// Nobody calls any more at the end, although somebody did before anything happened: whoever waits for
+/// answers does not get any. So many seconds without a call would be chance once in a hundred million
+/// times.
+fn falls_silent(scenario: &Scenario, seconds: &[CourseSecond], begins: Duration) -> bool {
+    let until = (begins.as_secs() as usize).min(seconds.len());
+    let from = (scenario.warm_up.as_secs() as usize).min(until);
+    let calls: u64 = seconds[from..until].iter().map(|second| second.calls).sum();
+    let a_second = calls as f64 / (until - from).max(1) as f64;
+    let silent = seconds.iter().rev().take_while(|second| second.calls == 0);
+    silent.count() as f64 * a_second > 18.0
 }
 
 fn is_well(second: &CourseSecond, healthy: f64) -> bool {

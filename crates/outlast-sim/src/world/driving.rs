@@ -247,7 +247,7 @@ impl World {
     /// What the random numbers of a call are drawn by.
     pub(super) fn key_of(&self, owner: Owner) -> u64 {
         match owner {
-            Owner::Client { client, index, .. } => mix(index ^ u64::from(client) << 48),
+            Owner::Client { client, index, .. } => mix(index ^ mix(u64::from(client))),
             Owner::Request { request, number } => {
                 let parent = self.requests.get(request).map_or(0, |parent| parent.key);
                 mix(parent ^ (number as u64).rotate_left(56))

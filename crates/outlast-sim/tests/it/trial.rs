@@ -495,3 +495,20 @@ fn round(value: f64) -> f64 {
 }
 
 const THREADS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
+
+#[test]
+fn a_world_in_which_nobody_calls_any_more_has_not_recovered() {
+    // Everybody waits for an hour for answers that do not come.
+    let policy = "upstreams: { db: { endpoints: http://db:1, timeout: 1h } }";
+    let text = "for: 60s\nservices: { db: { work: 20ms } }\n\
+                clients: { shop: { upstream: db, users: 9, thinks: 200ms, deadline: 1h } }\n\
+                timeline:\n  - { service: db, from: 10s, to: 12s, failures: 50% }\n  \
+                - { service: db, from: 20s, fault: hangs }";
+    let (_, run) = one(policy, text);
+    assert!(!run.recovery.unwrap().recovered, "{run:?}");
+    let (_, run) = one(
+        policy,
+        &text.replace("from: 20s, fault", "from: 20s, to: 21s, fault"),
+    );
+    assert!(run.recovery.unwrap().recovered, "{run:?}");
+}
