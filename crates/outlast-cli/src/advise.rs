@@ -14,7 +14,7 @@ use outlast_sim::advise::{Goals, Observed, Recommendation};
 
 use self::snapshot::Snapshot;
 use crate::commands::Advise;
-use crate::{FAILED, UNABLE, WRONG};
+use crate::{FAILED, UNABLE, WRONG, output};
 
 /// The advice for an upstream.
 struct Advice {
@@ -28,14 +28,14 @@ pub(crate) fn run(advise: &Advise) -> ExitCode {
     let measured = match measured(advise) {
         Ok(measured) => measured,
         Err(error) => {
-            eprintln!("{error}");
+            output::tell(error);
             return ExitCode::from(UNABLE);
         }
     };
     let meant = match meant(measured, advise) {
         Ok(meant) => meant,
         Err((error, code)) => {
-            eprintln!("{error}");
+            output::tell(error);
             return ExitCode::from(code);
         }
     };
@@ -48,17 +48,17 @@ pub(crate) fn run(advise: &Advise) -> ExitCode {
             observed,
         })
         .collect();
-    if advise.json {
-        println!("{:#}", page::json(&advice));
+    let told = if advise.json {
+        format!("{:#}\n", page::json(&advice))
     } else {
-        print!("{}", page::text(&advice));
-    }
+        page::text(&advice)
+    };
     let mut all = advice.iter().flat_map(|advice| &advice.recommendations);
-    if all.any(|recommendation| recommendation.value().is_some()) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(FAILED)
-    }
+    let code = match all.any(|recommendation| recommendation.value().is_some()) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(FAILED),
+    };
+    output::end(&told, code)
 }
 
 /// What was measured of each upstream in the window that is meant.

@@ -1,6 +1,5 @@
 //! What can be asked, and how it is explained: help, shell completions, the man page.
 
-use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::UNABLE;
+use crate::output;
 use crate::slo::Slo;
 
 /// Keeps services answering while the things they depend on fail.
@@ -373,16 +372,15 @@ const LEAST_RATE: f64 = 1e-5;
 const MOST_RATE: f64 = 1e9;
 
 pub(crate) fn completions(shell: Shell) -> ExitCode {
-    clap_complete::generate(shell, &mut Cli::command(), "outlast", &mut io::stdout());
-    ExitCode::SUCCESS
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "outlast", &mut script);
+    output::end(&String::from_utf8_lossy(&script), ExitCode::SUCCESS)
 }
 
 pub(crate) fn man() -> ExitCode {
-    match clap_mangen::Man::new(Cli::command()).render(&mut io::stdout()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("the man page could not be written: {error}");
-            ExitCode::from(UNABLE)
-        }
-    }
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Cli::command())
+        .render(&mut page)
+        .expect("a vector takes everything");
+    output::end(&String::from_utf8_lossy(&page), ExitCode::SUCCESS)
 }

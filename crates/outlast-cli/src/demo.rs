@@ -29,7 +29,7 @@ use self::shop::{Calls, Shop};
 use self::story::Chapter;
 use self::view::{Moment, View};
 use crate::commands::Demo;
-use crate::{FAILED, UNABLE};
+use crate::{FAILED, UNABLE, output};
 
 /// The policies of the shop.
 const POLICIES: &str = include_str!("../../../examples/shop/outlast.yaml");
@@ -43,7 +43,7 @@ pub(crate) fn run(demo: &Demo) -> ExitCode {
     match runtime.and_then(|runtime| runtime.block_on(show(demo))) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("the demo could not go on: {error}");
+            output::tell(format_args!("the demo could not go on: {error}"));
             ExitCode::from(UNABLE)
         }
     }
@@ -65,10 +65,10 @@ async fn show(demo: &Demo) -> io::Result<ExitCode> {
     ];
     let verdicts = live(demo, &shops, &gateway, &customers).await?;
     let Some(verdicts) = verdicts else {
-        println!("left before the end of the day");
+        output::print("left before the end of the day\n")?;
         return Ok(ExitCode::SUCCESS);
     };
-    report(demo, &verdicts);
+    output::print(&report(demo, &verdicts))?;
     if demo.keep {
         keep(&gateway).await?;
     }
@@ -191,34 +191,38 @@ fn look(
     })
 }
 
-fn report(demo: &Demo, verdicts: &[Verdict]) {
+fn report(demo: &Demo, verdicts: &[Verdict]) -> String {
     let kept = verdicts.iter().filter(|verdict| verdict.is_kept()).count();
     if demo.json {
         let promises: Vec<_> = verdicts.iter().map(Verdict::as_json).collect();
         let report = json!({ "seed": demo.seed, "kept": kept, "promises": promises });
-        println!("{report:#}");
-        return;
+        return format!("{report:#}\n");
     }
-    println!("\n{}", head());
-    verdicts
+    let lines: String = verdicts
         .iter()
-        .for_each(|verdict| println!("{}", verdict.line()));
-    println!(
-        "\n{kept} of {} promises kept (seed {})",
+        .map(|verdict| format!("{}\n", verdict.line()))
+        .collect();
+    format!(
+        "\n{}\n{lines}\n{kept} of {} promises kept (seed {})\n",
+        head(),
         verdicts.len(),
         demo.seed
-    );
+    )
 }
 
 /// Leaves the shop open until it is interrupted.
 async fn keep(gateway: &Gateway) -> io::Result<()> {
     let front = gateway.addresses()[0];
-    println!("\nThe shop stays open; Ctrl-C closes it.");
-    println!("  curl -i -X POST http://{front}/checkout");
-    println!("  curl -i http://{front}/stock/7");
+    output::print(&format!(
+        "\nThe shop stays open; Ctrl-C closes it.\n  \
+         curl -i -X POST http://{front}/checkout\n  \
+         curl -i http://{front}/stock/7\n"
+    ))?;
     if let Some(admin) = gateway.admin_address() {
-        println!("  curl http://{admin}/status");
-        println!("  curl -d '{{\"force\":\"open\"}}' http://{admin}/upstreams/payment/breaker");
+        output::print(&format!(
+            "  curl http://{admin}/status\n  \
+             curl -d '{{\"force\":\"open\"}}' http://{admin}/upstreams/payment/breaker\n"
+        ))?;
     }
     tokio::signal::ctrl_c().await
 }

@@ -9,29 +9,29 @@ use outlast_config::Finding;
 use serde_json::json;
 
 use crate::commands::Check;
-use crate::{FAILED, UNABLE};
+use crate::{FAILED, UNABLE, output};
 
 /// Tells all that is wrong with some files.
 pub(crate) fn check(check: &Check) -> ExitCode {
     let mut findings = Vec::new();
-    let mut failed = false;
+    let mut code = ExitCode::SUCCESS;
     for file in &check.files {
         match outlast_config::load(file) {
             Ok(loaded) => {
-                failed |= check.strict && !loaded.warnings().is_empty();
+                if check.strict && !loaded.warnings().is_empty() {
+                    code = ExitCode::from(FAILED);
+                }
                 if !check.json {
-                    loaded
-                        .warnings()
-                        .iter()
-                        .for_each(|warning| eprintln!("{warning}"));
-                    println!("{}: {}", file.display(), summary(&loaded));
+                    loaded.warnings().iter().for_each(output::tell);
+                    let line = format!("{}: {}\n", file.display(), summary(&loaded));
+                    code = output::end(&line, code);
                 }
                 findings.extend(loaded.warnings().to_vec());
             }
             Err(problems) => {
-                failed = true;
+                code = ExitCode::from(FAILED);
                 if !check.json {
-                    eprintln!("{problems}");
+                    output::tell(&problems);
                 }
                 findings.extend(problems.findings().to_vec());
             }
@@ -39,13 +39,9 @@ pub(crate) fn check(check: &Check) -> ExitCode {
     }
     if check.json {
         let findings: Vec<_> = findings.iter().map(as_json).collect();
-        println!("{:#}", json!(findings));
+        code = output::end(&format!("{:#}\n", json!(findings)), code);
     }
-    if failed {
-        ExitCode::from(FAILED)
-    } else {
-        ExitCode::SUCCESS
-    }
+    code
 }
 
 fn summary(loaded: &outlast_config::Loaded) -> String {
@@ -72,21 +68,21 @@ pub(crate) fn explain(file: &Path, upstream: Option<&str>) -> ExitCode {
     let loaded = match outlast_config::load(file) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprintln!("{problems}");
+            output::tell(problems);
             return ExitCode::from(FAILED);
         }
     };
     match loaded.explain(upstream) {
         Ok(page) => {
-            print!("{page}");
+            let code = output::end(&page, ExitCode::SUCCESS);
             loaded
                 .warnings()
                 .iter()
-                .for_each(|warning| eprintln!("\n{warning}"));
-            ExitCode::SUCCESS
+                .for_each(|warning| output::tell(format_args!("\n{warning}")));
+            code
         }
         Err(error) => {
-            eprintln!("{error}");
+            output::tell(error);
             ExitCode::from(FAILED)
         }
     }
@@ -100,15 +96,13 @@ pub(crate) fn schema(markdown: bool, scenario: bool) -> ExitCode {
         (false, false) => outlast_config::schema(),
         (false, true) => outlast_config::scenario_schema(),
     };
-    print!("{text}");
-    ExitCode::SUCCESS
+    output::end(&text, ExitCode::SUCCESS)
 }
 
 /// Writes the starter file.
 pub(crate) fn init(file: &Path) -> ExitCode {
     if file == Path::new("-") {
-        print!("{}", outlast_config::STARTER);
-        return ExitCode::SUCCESS;
+        return output::end(outlast_config::STARTER, ExitCode::SUCCESS);
     }
     let written = OpenOptions::new()
         .write(true)
@@ -117,18 +111,21 @@ pub(crate) fn init(file: &Path) -> ExitCode {
         .and_then(|mut file| file.write_all(outlast_config::STARTER.as_bytes()));
     match written {
         Ok(()) => {
-            println!("{} is written; next: outlast check {0}", file.display());
-            ExitCode::SUCCESS
+            let next = format!("{} is written; next: outlast check {0}\n", file.display());
+            output::end(&next, ExitCode::SUCCESS)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            eprintln!(
+            output::tell(format_args!(
                 "{} exists and is left as it is; name another file, or `-`",
                 file.display()
-            );
+            ));
             ExitCode::from(UNABLE)
         }
         Err(error) => {
-            eprintln!("{} could not be written: {error}", file.display());
+            output::tell(format_args!(
+                "{} could not be written: {error}",
+                file.display()
+            ));
             ExitCode::from(UNABLE)
         }
     }

@@ -3,11 +3,18 @@
 //! Each command is a module that returns an exit code. Results go to standard output, everything
 //! else to standard error, so that output can be piped.
 
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic when nobody reads any more: use `output`"
+)]
+
 mod advise;
 mod commands;
 mod demo;
 mod file;
 mod logs;
+mod output;
 mod picture;
 mod serve;
 mod sim;

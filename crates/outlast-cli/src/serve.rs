@@ -15,14 +15,14 @@ use outlast_gateway::{Gateway, Options};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::commands::Serve;
-use crate::{FAILED, UNABLE, logs};
+use crate::{FAILED, UNABLE, logs, output};
 
 /// Serves until it is told to stop.
 pub(crate) fn run(serve: &Serve) -> ExitCode {
     let (_logs, dropped) = match logs::start(serve.log, &serve.log_level) {
         Ok(started) => started,
         Err(error) => {
-            eprintln!("{error}");
+            output::tell(error);
             return ExitCode::from(UNABLE);
         }
     };
@@ -31,14 +31,14 @@ pub(crate) fn run(serve: &Serve) -> ExitCode {
     let loaded = match outlast_config::load(&serve.file) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprintln!("{problems}");
+            output::tell(problems);
             return ExitCode::from(FAILED);
         }
     };
     loaded
         .warnings()
         .iter()
-        .for_each(|warning| eprintln!("{warning}"));
+        .for_each(|warning| output::tell(warning));
     let plan = loaded.into_plan();
     let source = serve.file.clone();
     let options = Options {
@@ -49,7 +49,7 @@ pub(crate) fn run(serve: &Serve) -> ExitCode {
     let gateway = match Gateway::start(plan, options) {
         Ok(gateway) => gateway,
         Err(error) => {
-            eprintln!("{error}");
+            output::tell(error);
             return ExitCode::from(UNABLE);
         }
     };
@@ -65,7 +65,7 @@ pub(crate) fn run(serve: &Serve) -> ExitCode {
     match runtime.and_then(|runtime| runtime.block_on(steer(watched, gateway, drain))) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("signals cannot be received: {error}");
+            output::tell(format_args!("signals cannot be received: {error}"));
             ExitCode::from(UNABLE)
         }
     }

@@ -15,14 +15,14 @@ use outlast_config::Problems;
 use outlast_sim::scenario::{Batch, Failure, Kept, Trial, batch, precise_batch};
 
 use crate::commands::{Runs, Sim};
-use crate::{FAILED, UNABLE, picture};
+use crate::{FAILED, UNABLE, output, picture};
 
 /// Runs a scenario; fails if a promise is broken.
 pub(crate) fn run(sim: &Sim) -> ExitCode {
     let trials = match trials(sim) {
         Ok(trials) => trials,
         Err(error) => {
-            eprintln!("{error}");
+            output::tell(error);
             return ExitCode::from(FAILED);
         }
     };
@@ -41,7 +41,7 @@ pub(crate) fn run(sim: &Sim) -> ExitCode {
         match Outcome::of(sim, trial, policy) {
             Ok(outcome) => results.push(outcome),
             Err(failure) => {
-                eprintln!("{failure}");
+                output::tell(failure);
                 return ExitCode::from(UNABLE);
             }
         }
@@ -49,21 +49,24 @@ pub(crate) fn run(sim: &Sim) -> ExitCode {
     if let Some(path) = &sim.plot
         && let Err(error) = plot(path, sim, &results)
     {
-        eprintln!("{} could not be written: {error}", path.display());
+        output::tell(format_args!(
+            "{} could not be written: {error}",
+            path.display()
+        ));
         return ExitCode::from(UNABLE);
     }
-    if sim.json {
-        println!("{:#}", data::document(sim, &results));
+    let told = if sim.json {
+        format!("{:#}\n", data::document(sim, &results))
     } else {
-        print!("{}", table::page(sim, &results));
-    }
+        table::page(sim, &results)
+    };
     // The other policies are there to compare with; what they break is no failure.
     let kept = results[0].kept.iter().all(|kept| kept.kept);
-    if kept {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(FAILED)
-    }
+    let code = match kept {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(FAILED),
+    };
+    output::end(&told, code)
 }
 
 /// A policy file and what came of it.

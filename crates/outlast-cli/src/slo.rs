@@ -8,7 +8,6 @@ mod phi;
 mod questions;
 mod texts;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use outlast_sim::slo::SloError;
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 use crate::picture::{self, Picture, escaped};
 use crate::slo::questions::Question;
 pub(crate) use crate::slo::questions::Slo;
-use crate::{UNABLE, WRONG};
+use crate::{UNABLE, WRONG, output};
 
 /// What is told, in each of the ways it can be.
 struct Answer {
@@ -36,7 +35,7 @@ pub(crate) fn run(slo: &Slo) -> ExitCode {
     let answer = match answer(&slo.question) {
         Ok(answer) => answer,
         Err(error) => {
-            eprintln!("error: {error}");
+            output::tell(format_args!("error: {error}"));
             return ExitCode::from(WRONG);
         }
     };
@@ -50,10 +49,13 @@ pub(crate) fn run(slo: &Slo) -> ExitCode {
             picture::svg(&answer.picture)
         };
         if let Err(error) = std::fs::write(file, drawn) {
-            eprintln!("{} could not be written: {error}", file.display());
+            output::tell(format_args!(
+                "{} could not be written: {error}",
+                file.display()
+            ));
             return ExitCode::from(UNABLE);
         }
-        eprintln!("{} is written", file.display());
+        output::tell(format_args!("{} is written", file.display()));
     }
     let told = if slo.json {
         let mut json = answer.json;
@@ -62,15 +64,7 @@ pub(crate) fn run(slo: &Slo) -> ExitCode {
     } else {
         answer.as_text()
     };
-    // Whoever reads it may have seen enough.
-    match io::stdout().write_all(told.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("standard output could not be written: {error}");
-            ExitCode::from(UNABLE)
-        }
-    }
+    output::end(&told, ExitCode::SUCCESS)
 }
 
 fn answer(question: &Question) -> Result<Answer, SloError> {

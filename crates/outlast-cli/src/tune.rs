@@ -26,15 +26,14 @@ use self::plan::Plan;
 use self::progress::Progress;
 use self::setting::{Setting, settings};
 use crate::commands::Tune;
-use crate::{FAILED, UNABLE, WRONG};
+use crate::{FAILED, UNABLE, WRONG, output};
 
 /// Searches, tells, and fails if the suggestion breaks a promise.
 pub(crate) fn run(tune: &Tune) -> ExitCode {
     match try_run(tune) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(FAILED),
+        Ok(code) => code,
         Err(stop) => {
-            eprintln!("{}", stop.why);
+            output::tell(stop.why);
             ExitCode::from(stop.code)
         }
     }
@@ -59,7 +58,7 @@ impl From<Failure> for Stop {
     }
 }
 
-fn try_run(tune: &Tune) -> Result<bool, Stop> {
+fn try_run(tune: &Tune) -> Result<ExitCode, Stop> {
     let failed = |problems: outlast_config::Problems| Stop::new(FAILED, problems);
     let draft = outlast_config::scenario::load(&tune.scenario).map_err(failed)?;
     let policy = tune.policy.clone().or_else(|| draft.policy());
@@ -94,12 +93,16 @@ fn try_run(tune: &Tune) -> Result<bool, Stop> {
         };
         written.map_err(told)?;
     }
-    if tune.json {
-        println!("{:#}", data::document(tune, &tuned));
+    let told = if tune.json {
+        format!("{:#}\n", data::document(tune, &tuned))
     } else {
-        print!("{}", page::page(tune, &tuned));
-    }
-    Ok(tuned.after.is_fine(&tuned.needs))
+        page::page(tune, &tuned)
+    };
+    let code = match tuned.after.is_fine(&tuned.needs) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(FAILED),
+    };
+    Ok(output::end(&told, code))
 }
 
 /// What was read stays as it is.

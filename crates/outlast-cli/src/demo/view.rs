@@ -14,6 +14,7 @@ use ratatui::widgets::{Block, Paragraph, Row, Table};
 use super::load::{Action, Fared, Sample};
 use super::shop::WORKERS;
 use super::story::Chapter;
+use crate::output;
 
 /// A moment of the day.
 pub(crate) struct Moment<'a> {
@@ -59,7 +60,7 @@ impl View {
         match self {
             View::Nothing => Ok(false),
             View::Lines => {
-                println!("{}", line(moment));
+                output::print(&format!("{}\n", line(moment)))?;
                 Ok(false)
             }
             View::Terminal(terminal) => {

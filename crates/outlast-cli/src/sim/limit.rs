@@ -9,11 +9,13 @@ use serde_json::json;
 
 use super::{Sim, seeds, settled, threads};
 use crate::commands::{FindLimit, Runs};
-use crate::{FAILED, UNABLE};
+use crate::{FAILED, UNABLE, output};
 
 pub(super) fn find(sim: &Sim, trial: &Trial, what: FindLimit) -> ExitCode {
     if what == FindLimit::Trigger && trial.scenario().over().is_none() {
-        eprintln!("nothing happens that could last longer: add something with `to` to `timeline`");
+        output::tell(format_args!(
+            "nothing happens that could last longer: add something with `to` to `timeline`"
+        ));
         return ExitCode::from(FAILED);
     }
     let (seed, runs) = seeds(sim, trial);
@@ -25,7 +27,7 @@ pub(super) fn find(sim: &Sim, trial: &Trial, what: FindLimit) -> ExitCode {
     let trial = match settled(trial) {
         Ok(trial) => trial,
         Err(failure) => {
-            eprintln!("{failure}");
+            output::tell(failure);
             return ExitCode::from(UNABLE);
         }
     };
@@ -36,28 +38,28 @@ pub(super) fn find(sim: &Sim, trial: &Trial, what: FindLimit) -> ExitCode {
     let shown = io::stderr().is_terminal();
     let mut tell = |factor: f64, share: Share| {
         if shown {
-            eprintln!(
+            output::tell(format_args!(
                 "{factor:.3} times: kept in {} of {} runs",
                 share.yes, share.of
-            );
+            ));
         }
     };
     match head_room(&trial, scaled, seed, runs, threads(sim), &mut tell) {
         Ok(head) => {
-            if sim.json {
-                println!("{:#}", document(&head, what));
+            let told = if sim.json {
+                format!("{:#}\n", document(&head, what))
             } else {
-                print!("{}", page(&head, what));
-            }
+                page(&head, what)
+            };
             // Today's point is the one that has to hold.
-            if head.holds >= 1.0 {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::from(FAILED)
-            }
+            let code = match head.holds >= 1.0 {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::from(FAILED),
+            };
+            output::end(&told, code)
         }
         Err(failure) => {
-            eprintln!("{failure}");
+            output::tell(failure);
             ExitCode::from(UNABLE)
         }
     }

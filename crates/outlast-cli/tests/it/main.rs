@@ -11,6 +11,7 @@ mod demo;
 mod files;
 mod overload;
 mod parity;
+mod pipes;
 mod providers;
 mod serve;
 mod sim;

@@ -1,0 +1,44 @@
+//! What is told, on standard output and on standard error.
+//!
+//! Whoever reads may have seen enough and be gone (`outlast sim ... | head -1`). That is no failure:
+//! the rest is dropped, and the exit code is what it would have been.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::UNABLE;
+
+/// Prints a result, and then is the exit code; another one if it could not be printed.
+pub(crate) fn end(text: &str, code: ExitCode) -> ExitCode {
+    match print(text) {
+        Ok(()) => code,
+        Err(error) => {
+            tell(format_args!(
+                "standard output could not be written: {error}"
+            ));
+            ExitCode::from(UNABLE)
+        }
+    }
+}
+
+/// Prints a part of a result.
+///
+/// # Errors
+/// If it cannot be written, but not if nobody reads it any more.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    let written = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// A line on standard error: what is no result.
+pub(crate) fn tell(text: impl fmt::Display) {
+    // There is nowhere left to say that it cannot be said.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
