@@ -62,7 +62,6 @@ impl<'a> Binder<'a> {
                 return None;
             }
         };
-        let never = route.is_some_and(|route| route.repeat == Repeat::Never);
         Some(Client {
             name: entry.key.clone(),
             upstream,
@@ -75,7 +74,9 @@ impl<'a> Binder<'a> {
                 (None, Some(route)) => route.tier,
                 _ => view.tier("tier"),
             },
-            repeatable: !never && view.truth("repeatable") != Some(false),
+            repeatable: view
+                .truth("repeatable")
+                .unwrap_or_else(|| route.is_none_or(may_repeat)),
             zone: view.text("zone").map(str::to_owned),
             process: view.text("process").map(str::to_owned),
         })
@@ -176,6 +177,20 @@ impl<'a> Binder<'a> {
     }
 }
 
+/// Whether all requests that take a route may be made twice; without a method they are taken for
+/// reads. What a client's own key would change is not known here.
+fn may_repeat(route: &Route) -> bool {
+    let mut methods = route.matching.methods.iter();
+    match route.repeat {
+        Repeat::Always => true,
+        Repeat::Never => false,
+        Repeat::Safe => {
+            route.make_idempotency_key
+                || methods.all(|method| IDEMPOTENT.contains(&method.as_str()))
+        }
+    }
+}
+
 fn section_of_points() -> &'static crate::shape::Section {
     use crate::shape::Kind;
     let rate = sections::CLIENT.key("rate").expect("it is described");
@@ -188,3 +203,6 @@ fn section_of_points() -> &'static crate::shape::Section {
     });
     points.expect("one of them are points")
 }
+
+/// RFC 9110, 9.2.2.
+const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];

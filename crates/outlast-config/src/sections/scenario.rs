@@ -384,7 +384,7 @@ pub(crate) static CLIENT: Section = Section {
         key(
             "repeatable",
             Kind::Truth,
-            Is("true"),
+            Means("that of its route, or true"),
             "whether its calls may be made twice",
         ),
         key("zone", Kind::Text, Means("none"), "where it is"),

@@ -696,3 +696,31 @@ fn what_never_ends_and_what_is_too_much_to_look_at_is_refused() {
         "`most_present` be",
     );
 }
+
+#[test]
+fn a_call_may_be_made_twice_if_its_route_says_so() {
+    let check = |route: &str, client: &str, expected: bool| {
+        let policies = format!(
+            "upstreams:\n  db: {{ endpoints: [http://db:1] }}\nroutes:\n  buy: {{ {route}, upstream: db }}\n"
+        );
+        let plan = outlast_config::parse("policy.yaml", &policies).unwrap();
+        let text = WORLD.replace(
+            "upstream: db, rate: 9/s",
+            &format!("route: buy, rate: 9/s{client}"),
+        );
+        let world = scenario::parse("test.yaml", &text).unwrap();
+        let world = world.bind(plan.plan()).unwrap();
+        assert_eq!(world.clients[0].repeatable, expected, "{route}{client}");
+    };
+    check("match: POST /buy", "", false);
+    check("match: GET /buy", "", true);
+    check("match: /buy", "", true);
+    check("match: { path: /buy, method: [GET, PUT] }", "", true);
+    check("match: { path: /buy, method: [GET, PATCH] }", "", false);
+    check("match: POST /buy, idempotency_key: make", "", true);
+    check("match: POST /buy, retry: always", "", true);
+    check("match: GET /buy, retry: never", "", false);
+    check("match: POST /buy", ", repeatable: true", true);
+    check("match: GET /buy", ", repeatable: false", false);
+    check("match: GET /buy, retry: never", ", repeatable: true", true);
+}
