@@ -106,6 +106,19 @@ pub fn share(text: &str) -> Result<f64, String> {
     value::fraction(text)
 }
 
+/// What holds if an upstream's policies leave a key out, such as `["breaker", "min_calls"]`, as it would
+/// be written; `None` if there is no such key, or if that cannot be written. A default that is spread
+/// (`2s, give or take a quarter`) is given without its spread.
+///
+/// ```
+/// assert_eq!(outlast_config::upstream_default(&["retry", "attempts"]), Some("3"));
+/// assert_eq!(outlast_config::upstream_default(&["breaker", "cooldown"]), Some("2s"));
+/// assert_eq!(outlast_config::upstream_default(&["bulkhead", "concurrency"]), None);
+/// ```
+pub fn upstream_default(keys: &[&str]) -> Option<&'static str> {
+    shape::default(&sections::UPSTREAM, keys)
+}
+
 /// The word that somebody probably meant who wrote `given`, if one is close.
 pub fn did_you_mean<'a>(given: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     problem::did_you_mean(given, words)

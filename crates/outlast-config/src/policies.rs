@@ -20,7 +20,7 @@ use outlast_core::{
 use crate::plan::Endpoint;
 use crate::problem::{Place, Problem};
 use crate::sections;
-use crate::shape::{Kind, Section};
+use crate::shape::Section;
 use crate::value;
 use crate::view::View;
 
@@ -122,15 +122,8 @@ fn section(key: &str) -> &'static Section {
 }
 
 pub(crate) fn section_of(section: &'static Section, key: &str) -> &'static Section {
-    fn of(kind: &'static Kind) -> Option<&'static Section> {
-        match kind {
-            Kind::Part(section) => Some(section),
-            Kind::AnyOf(kinds) => kinds.iter().find_map(of),
-            _ => None,
-        }
-    }
     let key = section.key(key).expect("the key is described");
-    of(&key.kind).expect("the key has a section")
+    key.kind.section().expect("the key has a section")
 }
 
 fn deadline(view: View<'_>) -> deadline::Config {

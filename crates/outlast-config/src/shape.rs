@@ -83,6 +83,24 @@ impl Section {
     }
 }
 
+/// The default of the key under these keys, as it would be written; of one that is told in words, its
+/// beginning, if that could be.
+pub(crate) fn default(section: &'static Section, keys: &[&str]) -> Option<&'static str> {
+    let (first, rest) = keys.split_first()?;
+    let key = section.key(first)?;
+    if !rest.is_empty() {
+        return default(key.kind.section()?, rest);
+    }
+    match key.default {
+        Default::Required => None,
+        Default::Is(text) => Some(text),
+        Default::Means(text) => {
+            let text = text.split(',').next()?;
+            key.kind.check_text(text).is_ok().then_some(text)
+        }
+    }
+}
+
 /// Checks a whole file against the description.
 pub(crate) fn check(node: &Node, section: &'static Section, problems: &mut Vec<Problem>) {
     check_section(node, section, problems);
@@ -236,6 +254,15 @@ fn wrong_form(node: &Node, wanted: &str, problems: &mut Vec<Problem>) {
 }
 
 impl Kind {
+    /// What describes its mapping.
+    pub(crate) fn section(&self) -> Option<&'static Section> {
+        match self {
+            Kind::Part(section) => Some(section),
+            Kind::AnyOf(kinds) => kinds.iter().find_map(Kind::section),
+            _ => None,
+        }
+    }
+
     /// Whether a single value can be of this kind; if not, how to write one.
     fn check_text(&self, text: &str) -> Result<(), String> {
         match self {

@@ -40,7 +40,6 @@ enum Unit {
 struct Known {
     name: &'static str,
     unit: Unit,
-    default: f64,
     /// What is sensible to try, within what the format allows.
     bounds: (f64, f64),
     /// Whether it matters in an upstream.
@@ -136,7 +135,7 @@ impl Known {
         let written = section.value(self.name).map(str::to_owned);
         let (value, unit) = match &written {
             Some(text) => read(self.unit, text)?,
-            None => (self.default, self.unit),
+            None => self.default()?,
         };
         let policy = self.name.split('.').next().unwrap_or(self.name);
         let is_off = section.value(policy) == Some("off");
@@ -168,6 +167,17 @@ impl Known {
             range: Range::around(middle, factor, bounds),
             bounds,
         })
+    }
+}
+
+impl Known {
+    /// What holds if it is left out, or, of what may not be left out, what it is tried around.
+    fn default(&self) -> Option<(f64, Unit)> {
+        let keys: Vec<_> = self.name.split('.').collect();
+        match outlast_config::upstream_default(&keys) {
+            Some(text) => read(self.unit, text),
+            None => (self.name == "bulkhead.concurrency").then_some((SEATS, self.unit)),
+        }
     }
 }
 
@@ -269,48 +279,33 @@ fn write(unit: Unit, value: f64, digits: usize) -> String {
 }
 
 const KNOWN: [Known; 20] = [
-    known("timeout", Unit::Time, 30.0, (0.001, 300.0), |section| {
+    known("timeout", Unit::Time, (0.001, 300.0), |section| {
         section.value("enforce_deadline") != Some("false")
     }),
-    known("retry.attempts", Unit::Count, 3.0, (1.0, 10.0), |section| {
+    known("retry.attempts", Unit::Count, (1.0, 10.0), |section| {
         section.is_on("retry", None)
     }),
-    known(
-        "retry.backoff.base",
-        Unit::Time,
-        0.05,
-        (0.001, 60.0),
-        |section| section.is_on("retry", None),
-    ),
-    known(
-        "retry.backoff.max",
-        Unit::Time,
-        5.0,
-        (0.001, 300.0),
-        |section| {
-            // Waits that do not grow need no bound.
-            let grows = section.value("retry.backoff.kind") != Some("constant")
-                && section.value("retry.backoff").is_none();
-            section.is_on("retry", None) && grows
-        },
-    ),
-    known("hedge.after", Unit::Time, 0.0, (0.001, 60.0), |section| {
+    known("retry.backoff.base", Unit::Time, (0.001, 60.0), |section| {
+        section.is_on("retry", None)
+    }),
+    known("retry.backoff.max", Unit::Time, (0.001, 300.0), |section| {
+        // Waits that do not grow need no bound.
+        let grows = section.value("retry.backoff.kind") != Some("constant")
+            && section.value("retry.backoff").is_none();
+        section.is_on("retry", None) && grows
+    }),
+    known("hedge.after", Unit::Time, (0.001, 60.0), |section| {
         section.is_on("hedge", None)
     }),
-    known("budget.ratio", Unit::Share, 0.1, (0.001, 1.0), |section| {
+    known("budget.ratio", Unit::Share, (0.001, 1.0), |section| {
+        section.budget()
+    }),
+    known("budget.reserve", Unit::Count, (0.0, 10_000.0), |section| {
         section.budget()
     }),
     known(
-        "budget.reserve",
-        Unit::Count,
-        3.0,
-        (0.0, 10_000.0),
-        |section| section.budget(),
-    ),
-    known(
         "breaker.consecutive",
         Unit::Count,
-        5.0,
         (1.0, 1000.0),
         |section| {
             let is_rule = section.has("breaker.consecutive") || !section.has_breaker_rule();
@@ -320,37 +315,28 @@ const KNOWN: [Known; 20] = [
     known(
         "breaker.failures",
         Unit::Count,
-        0.0,
         (1.0, 10_000.0),
         |section| section.breaker() && section.has("breaker.failures"),
     ),
-    known("breaker.ratio", Unit::Share, 0.0, (0.01, 1.0), |section| {
+    known("breaker.ratio", Unit::Share, (0.01, 1.0), |section| {
         section.breaker() && section.has("breaker.ratio")
     }),
     known(
         "breaker.min_calls",
         Unit::Count,
-        20.0,
         (1.0, 10_000.0),
         |section| {
             let needs_it = section.has("breaker.ratio") || section.has("breaker.slow");
             section.breaker() && needs_it
         },
     ),
-    known(
-        "breaker.cooldown",
-        Unit::Time,
-        30.0,
-        (0.01, 600.0),
-        |section| {
-            let is_single = section.value("breaker.cooldown").is_some();
-            section.breaker() && (is_single || !section.has("breaker.cooldown"))
-        },
-    ),
+    known("breaker.cooldown", Unit::Time, (0.01, 600.0), |section| {
+        let is_single = section.value("breaker.cooldown").is_some();
+        section.breaker() && (is_single || !section.has("breaker.cooldown"))
+    }),
     known(
         "breaker.cooldown.base",
         Unit::Time,
-        0.05,
         (0.01, 600.0),
         |section| {
             let is_single = section.value("breaker.cooldown").is_some();
@@ -360,61 +346,41 @@ const KNOWN: [Known; 20] = [
     known(
         "bulkhead.concurrency",
         Unit::Count,
-        20.0,
         (1.0, 100_000.0),
         |section| section.bulkhead(),
     ),
-    known(
-        "bulkhead.queue",
-        Unit::Count,
-        0.0,
-        (0.0, 100_000.0),
-        |section| section.bulkhead(),
-    ),
+    known("bulkhead.queue", Unit::Count, (0.0, 100_000.0), |section| {
+        section.bulkhead()
+    }),
     known(
         "bulkhead.queue_timeout",
         Unit::Time,
-        0.5,
         (0.001, 60.0),
         |section| section.bulkhead(),
     ),
-    known(
-        "shed.limit",
-        Unit::Count,
-        0.0,
-        (1.0, 100_000.0),
-        |section| section.shed() && section.value("shed.limit").is_some(),
-    ),
-    known(
-        "shed.queue",
-        Unit::Count,
-        100.0,
-        (0.0, 100_000.0),
-        |section| section.shed(),
-    ),
-    known("throttle.k", Unit::Factor, 2.0, (1.1, 100.0), |section| {
+    known("shed.limit", Unit::Count, (1.0, 100_000.0), |section| {
+        section.shed() && section.value("shed.limit").is_some()
+    }),
+    known("shed.queue", Unit::Count, (0.0, 100_000.0), |section| {
+        section.shed()
+    }),
+    known("throttle.k", Unit::Factor, (1.1, 100.0), |section| {
         section.is_on("throttle", None)
     }),
-    known(
-        "shed.target",
-        Unit::Time,
-        0.005,
-        (0.0005, 10.0),
-        |section| section.shed(),
-    ),
+    known("shed.target", Unit::Time, (0.0005, 10.0), |section| {
+        section.shed()
+    }),
 ];
 
 const fn known(
     name: &'static str,
     unit: Unit,
-    default: f64,
     bounds: (f64, f64),
     matters: fn(&Section<'_>) -> bool,
 ) -> Known {
     Known {
         name,
         unit,
-        default,
         bounds,
         matters,
     }
@@ -422,6 +388,8 @@ const fn known(
 
 /// Policies that are on if a file says nothing of them.
 const DEFAULTS: [&str; 2] = ["timeout", "budget"];
+/// Where seats are begun with in an upstream that gets a bulkhead.
+const SEATS: f64 = 20.0;
 /// What is 0 is tried around this.
 const FROM_ZERO: f64 = 10.0;
 /// From `p50` to `p99.9`.
@@ -488,6 +456,29 @@ mod tests {
     }
 
     #[test]
+    fn defaults_are_those_of_the_file() {
+        check(
+            "    timeout: 1s\n    breaker: on",
+            &[],
+            &[
+                ["timeout", "1s", "200ms to 5s"],
+                ["breaker.consecutive", "(5)", "1 to 25"],
+                ["breaker.cooldown", "(2s)", "400ms to 10s"],
+            ],
+        );
+        for known in &KNOWN {
+            let is_rule = [
+                "hedge.after",
+                "breaker.failures",
+                "breaker.ratio",
+                "shed.limit",
+            ];
+            let has_default = known.default().is_some();
+            assert_ne!(has_default, is_rule.contains(&known.name), "{}", known.name);
+        }
+    }
+
+    #[test]
     fn what_it_lacks_is_tuned_if_it_is_added() {
         let lines = "    timeout: 1s\n    retry: { attempts: 3, enforce: false }\n    budget: off";
         check(lines, &[], &[["timeout", "1s", "200ms to 5s"]]);
@@ -502,7 +493,7 @@ mod tests {
                 ["budget.ratio", "off", "2% to 50%"],
                 ["budget.reserve", "off", "0 to 19"],
                 ["breaker.consecutive", "off", "1 to 25"],
-                ["breaker.cooldown", "off", "6s to 150s"],
+                ["breaker.cooldown", "off", "400ms to 10s"],
             ],
         );
         let paths: Vec<_> = all(lines, &added)
