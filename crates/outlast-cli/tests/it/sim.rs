@@ -129,6 +129,28 @@ fn equal_seeds_have_equal_traces_on_any_number_of_threads() {
 }
 
 #[test]
+fn promises_of_whole_runs_are_about_the_numbers_of_the_table() {
+    let folder = world();
+    let lines = "promises:\n  - goodput >= 0%\n  - rejected >= 0%";
+    let scenario = SCENARIO
+        .replace("promises:", lines)
+        .replace("for: 60s", "for: 60500ms");
+    std::fs::write(folder.path().join("queue.yaml"), scenario).unwrap();
+    let arguments = "queue.yaml --policy naive.yaml --json --runs 2";
+    let (_, told, errors) = sim(folder.path(), arguments);
+    let document: Value =
+        serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {errors}"));
+    let policy = &document["policies"][0];
+    for (promise, measure) in [(0, "goodput"), (1, "rejected"), (5, "attempts_per_call")] {
+        let promise = &policy["promises"][promise];
+        assert_eq!(
+            promise["measured"], policy["measures"][measure],
+            "{promise}"
+        );
+    }
+}
+
+#[test]
 fn what_replays_a_run_names_its_policies() {
     let folder = world();
     let (_, told, _) = sim(folder.path(), "queue.yaml --vs naive.yaml --runs 2");

@@ -123,14 +123,21 @@ impl World<'_> {
         let sum = |of: fn(&CourseSecond) -> u64| seconds.iter().map(of).sum::<u64>() as f64;
         let calls = sum(|second| second.calls);
         let per_call = |sum: f64| (calls > 0.0).then(|| sum / calls);
+        let of_all = |of: fn(&ClientReport) -> u64| {
+            let sum: u64 = clients.iter().map(|client| of(client)).sum();
+            let calls: u64 = clients.iter().map(|client| client.calls).sum();
+            (calls > 0).then(|| sum as f64 / calls as f64)
+        };
         match promise.measure {
+            // Of the whole run they are what the run itself says.
+            Measure::Goodput if promise.window == Window::Always => of_all(|client| client.good),
+            Measure::Attempts if promise.window == Window::Always => {
+                of_all(|client| client.attempts)
+            }
             Measure::Goodput => per_call(sum(|second| second.good)),
             Measure::Attempts => per_call(sum(|second| second.attempts)),
             Measure::Availability => per_call(calls).map(|_| availability(seconds)),
-            Measure::Rejected => {
-                let rejected: u64 = clients.iter().map(|client| client.rejections()).sum();
-                per_call(rejected as f64)
-            }
+            Measure::Rejected => of_all(ClientReport::rejections),
             Measure::Quantile(share) if promise.window == Window::Always => {
                 quantile(&clients, share)
             }
