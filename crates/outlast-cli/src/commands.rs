@@ -8,9 +8,8 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::output;
 use crate::slo::Slo;
-
+use crate::{output, picture};
 /// Keeps services answering while the things they depend on fail.
 #[derive(Debug, Parser)]
 #[command(name = "outlast", version, after_help = EXIT_CODES, arg_required_else_help = true)]
@@ -241,7 +240,7 @@ pub(crate) struct Sim {
     #[arg(long)]
     pub(crate) threads: Option<NonZeroUsize>,
     /// Draw the course over time, as `.svg` or `.html`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = picture::file)]
     pub(crate) plot: Option<PathBuf>,
     /// How much more of the load, or how much longer faults, it bears: where half of the runs break
     /// a promise

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::UNABLE;
@@ -41,4 +42,28 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 pub(crate) fn tell(text: impl fmt::Display) {
     // There is nowhere left to say that it cannot be said.
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// A file as a word of a command line, in quotes where a shell needs them.
+pub(crate) fn word(file: &Path) -> String {
+    let text = file.display().to_string();
+    let is_plain = |one: char| one.is_alphanumeric() || "/._-+:@%,=".contains(one);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_can_be_pasted() {
+        let check = |file: &str, expected: &str| assert_eq!(word(Path::new(file)), expected);
+        check("a/b-1.yaml", "a/b-1.yaml");
+        check("my shop.yaml", "'my shop.yaml'");
+        check("it's.yaml", "'it'\\''s.yaml'");
+        check("$HOME", "'$HOME'");
+    }
 }

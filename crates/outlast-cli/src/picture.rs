@@ -9,6 +9,8 @@ mod axis;
 mod legend;
 mod panel;
 
+use std::path::PathBuf;
+
 use plotters::prelude::*;
 
 use crate::picture::axis::Axis;
@@ -90,6 +92,15 @@ pub(crate) fn html(picture: &Picture, rows: &str) -> String {
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
          <style>{STYLE}</style>\n</head>\n<body>\n{picture}{rows}\n</body>\n</html>\n"
     )
+}
+
+/// Reads the name of a file that a picture can be written to, in a command line.
+pub(crate) fn file(text: &str) -> Result<PathBuf, String> {
+    let file = PathBuf::from(text);
+    match file.extension().and_then(|extension| extension.to_str()) {
+        Some("svg" | "html") => Ok(file),
+        _ => Err("a picture is an `.svg` or an `.html` file, such as `picture.svg`".to_owned()),
+    }
 }
 
 /// A text as the content of XML or HTML. Characters that XML does not know are left out.

@@ -46,14 +46,15 @@ pub(crate) fn run(sim: &Sim) -> ExitCode {
             }
         }
     }
-    if let Some(path) = &sim.plot
-        && let Err(error) = plot(path, sim, &results)
-    {
-        output::tell(format_args!(
-            "{} could not be written: {error}",
-            path.display()
-        ));
-        return ExitCode::from(UNABLE);
+    if let Some(path) = &sim.plot {
+        if let Err(error) = plot(path, sim, &results) {
+            output::tell(format_args!(
+                "{} could not be written: {error}",
+                path.display()
+            ));
+            return ExitCode::from(UNABLE);
+        }
+        output::tell(format_args!("{} is written", path.display()));
     }
     let told = if sim.json {
         format!("{:#}\n", data::document(sim, &results))

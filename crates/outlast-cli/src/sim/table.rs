@@ -9,6 +9,7 @@ use outlast_sim::statistics::Mean;
 
 use super::rows::{ROWS, Unit};
 use super::{Outcome, Sim};
+use crate::output;
 use crate::picture::escaped;
 
 /// A table for each policy file, and what differs.
@@ -235,33 +236,35 @@ fn promises(outcome: &Outcome) -> Vec<[String; 4]> {
     promises.iter().zip(&outcome.kept).map(row).collect()
 }
 
+/// What equal runs have in common, and the command that replays one of several.
 fn trace(sim: &Sim, outcome: &Outcome) -> String {
     let events: u64 = outcome.batch.runs.iter().map(|run| run.events).sum();
     let hash = outcome.batch.hash();
-    let replay = match &outcome.batch.runs[..] {
-        [_] => String::new(),
-        runs => {
-            // The run that people want to look at: a broken promise, or the first one.
-            let promises = &outcome.trial.scenario().promises;
-            let breaks = |run: &&Run| {
-                let mut numbered = promises.iter().enumerate();
-                numbered.any(|(number, promise)| !run.keeps(number, promise))
-            };
-            let run = runs.iter().find(breaks).unwrap_or(&runs[0]);
-            let scenario = sim.scenario.display();
-            let is_named = sim.policy.is_none() && sim.vs.as_ref() != Some(&outcome.policy);
-            let policy = if is_named {
-                String::new()
-            } else {
-                format!(" --policy {}", outcome.policy.display())
-            };
-            format!(
-                "; one of them: outlast sim {scenario}{policy} --seed {} --runs 1",
-                run.seed
-            )
-        }
+    let runs = match &outcome.batch.runs[..] {
+        [run] => return format!("trace {hash:016x} of seed {}, {events} events", run.seed),
+        runs => runs,
     };
-    format!("trace {hash:016x}, {events} events{replay}")
+    // The run that people want to look at: a broken promise, or the first one.
+    let promises = &outcome.trial.scenario().promises;
+    let breaks = |run: &&Run| {
+        let mut numbered = promises.iter().enumerate();
+        numbered.any(|(number, promise)| !run.keeps(number, promise))
+    };
+    let run = runs.iter().find(breaks).unwrap_or(&runs[0]);
+    let is_named = sim.policy.is_none() && sim.vs.as_ref() != Some(&outcome.policy);
+    let policy = match is_named {
+        true => String::new(),
+        false => format!(" --policy {}", output::word(&outcome.policy)),
+    };
+    format!(
+        "trace {hash:016x} of all {} runs, {events} events\n  \
+         trace {:016x} of seed {}: outlast sim {}{policy} --seed {} --runs 1",
+        runs.len(),
+        run.hash,
+        run.seed,
+        output::word(&sim.scenario),
+        run.seed
+    )
 }
 
 fn difference_title(one: &Outcome, other: &Outcome) -> String {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use outlast_sim::slo::{Availability, Share};
 
+use crate::picture;
+
 #[derive(Args, Debug)]
 pub(crate) struct Slo {
     #[command(subcommand)]
@@ -14,7 +16,7 @@ pub(crate) struct Slo {
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Draw a picture, too: an `.svg` file, or an `.html` page
-    #[arg(long, global = true, value_name = "FILE", value_parser = picture)]
+    #[arg(long, global = true, value_name = "FILE", value_parser = picture::file)]
     pub(crate) plot: Option<PathBuf>,
 }
 
@@ -210,14 +212,6 @@ fn threshold(text: &str) -> Result<f64, String> {
     let threshold: Option<f64> = text.parse().ok();
     let threshold = threshold.filter(|threshold| *threshold > 0.0 && *threshold <= 300.0);
     threshold.ok_or_else(|| "write a number above 0, at most 300, such as `8`".to_owned())
-}
-
-fn picture(text: &str) -> Result<PathBuf, String> {
-    let file = PathBuf::from(text);
-    match file.extension().and_then(|extension| extension.to_str()) {
-        Some("svg" | "html") => Ok(file),
-        _ => Err("a picture is an `.svg` or an `.html` file, such as `slo.svg`".to_owned()),
-    }
 }
 
 /// Sums with them stay exact.

@@ -7,6 +7,7 @@ use outlast_sim::tune::{Score, Standing, pareto};
 
 use super::{Candidate, Move, Tuned};
 use crate::commands::Tune;
+use crate::output;
 use crate::sim::rows::Unit;
 
 /// What would change, and the evidence.
@@ -229,9 +230,9 @@ fn replay(tune: &Tune, tuned: &Tuned) -> String {
     match &tune.out {
         Some(out) => format!(
             "again: outlast sim {} --policy {} --vs {} --seed {} --runs {}\n",
-            tune.scenario.display(),
-            out.display(),
-            tuned.policy.display(),
+            output::word(&tune.scenario),
+            output::word(out),
+            output::word(&tuned.policy),
             tuned.plan.search.evidence_seed(),
             tuned.scores[0].len()
         ),

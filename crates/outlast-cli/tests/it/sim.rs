@@ -126,6 +126,7 @@ fn equal_seeds_have_equal_traces_on_any_number_of_threads() {
     assert_eq!(seed, 9, "the third from 7 on");
     let replayed = run(&format!("queue.yaml --json --seed {seed} --runs 1"));
     assert_eq!(&replayed["policies"][0]["runs"][0], third);
+    assert_eq!(replayed["policies"][0]["trace"], third["trace"]);
 }
 
 #[test]
@@ -155,10 +156,22 @@ fn what_replays_a_run_names_its_policies() {
     let folder = world();
     let (_, told, _) = sim(folder.path(), "queue.yaml --vs naive.yaml --runs 2");
     let naive = told.split("queue.yaml with naive.yaml").nth(1).unwrap();
-    let (_, replay) = naive.split_once("one of them: outlast sim ").unwrap();
+    let (trace, replay) = naive.split_once(" of seed 7: outlast sim ").unwrap();
+    let (_, trace) = trace.rsplit_once(' ').unwrap();
     let (code, told, errors) = sim(folder.path(), replay.lines().next().unwrap());
     assert_eq!((code, errors.as_str()), (Some(1), ""), "{told}");
     assert!(told.contains("queue.yaml with naive.yaml"), "{told}");
+    // It is that run again.
+    assert!(
+        told.contains(&format!("trace {trace} of seed 7, ")),
+        "{told}"
+    );
+    let page = "queue.yaml --policy naive.yaml --runs 2 --plot out.html";
+    let _ = sim(folder.path(), page);
+    let page = std::fs::read_to_string(folder.path().join("out.html")).unwrap();
+    let replay =
+        format!("{trace} of seed 7: outlast sim queue.yaml --policy naive.yaml --seed 7 --runs 1");
+    assert!(page.contains(&replay), "{replay}");
 }
 
 #[test]
@@ -217,7 +230,8 @@ fn results_are_json_and_pictures_too() {
     for kind in ["svg", "html"] {
         let arguments = format!("queue.yaml --vs naive.yaml --json --plot out.{kind}");
         let (code, told, errors) = sim(folder.path(), &arguments);
-        assert_eq!((code, errors.as_str()), (Some(0), ""));
+        let written = format!("out.{kind} is written\n");
+        assert_eq!((code, errors), (Some(0), written));
         let document: Value = serde_json::from_str(&told).unwrap();
         assert_eq!(document["kept"], true);
         assert_eq!(document["policies"].as_array().unwrap().len(), 2);
@@ -231,6 +245,10 @@ fn results_are_json_and_pictures_too() {
         assert_eq!(told_there, kind == "html");
         assert!(!drawn.contains("NaN"));
     }
+    let (code, told, errors) = sim(folder.path(), "queue.yaml --plot out.png");
+    assert_eq!((code, told.as_str()), (Some(2), ""));
+    assert!(errors.contains("such as `picture.svg`"), "{errors}");
+    assert!(!folder.path().join("out.png").exists());
     let (code, _, errors) = sim(folder.path(), "queue.yaml --plot nowhere/out.svg");
     assert_eq!(code, Some(3));
     assert!(

@@ -138,7 +138,7 @@ fn a_bad_question_is_told_with_its_mend() {
         ("canary --good 1% --bad 0.1% --rps 1", "below the bad one"),
         ("canary --good 1% --bad 2% --rps 0", "requests a second"),
         ("phi --mean 1s --sd 1s --phi 0", "above 0"),
-        ("budget 99% --plot slo.png", "such as `slo.svg`"),
+        ("budget 99% --plot slo.png", "such as `picture.svg`"),
     ] {
         let answer = ask(asked);
         let error = text(&answer.stderr);

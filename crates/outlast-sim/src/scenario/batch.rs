@@ -68,10 +68,13 @@ impl Batch {
         (!judged.is_empty()).then(|| Share::new(yes as u32, judged.len() as u32))
     }
 
-    /// A hash over the hashes of all runs: equal for equal batches.
+    /// A hash over the hashes of all runs: equal for equal batches. That of a single run is the run's.
     pub fn hash(&self) -> u64 {
         let step = |hash: u64, run: &Run| outlast_core::rng::mix(hash ^ run.hash);
-        self.runs.iter().fold(0, step)
+        match &self.runs[..] {
+            [run] => run.hash,
+            runs => runs.iter().fold(0, step),
+        }
     }
 }
 
