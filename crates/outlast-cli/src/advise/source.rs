@@ -32,7 +32,7 @@ pub(super) fn read_file(file: &Path) -> Result<Snapshot, String> {
     Snapshot::parse(&text).map_err(|error| {
         format!(
             "{name} is no status of a gateway: {error}; save one with \
-             `curl http://127.0.0.1:9900/status > {name}`"
+             `curl http://127.0.0.1:9900/status > status.json`"
         )
     })
 }

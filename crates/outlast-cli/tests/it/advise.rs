@@ -213,7 +213,11 @@ fn what_cannot_be_asked_is_said_with_its_mend() {
     check(
         &["odd.json"],
         3,
-        &["odd.json is no status", "no `upstreams`", "curl"],
+        &[
+            "odd.json is no status",
+            "no `upstreams`",
+            "/status > status.json`",
+        ],
     );
     check(&["127.0.0.1:9900"], 3, &["begins with http://"]);
     check(
