@@ -65,8 +65,13 @@ pub(crate) enum Command {
     /// Try a policy file in a modelled world, in virtual time, and see whether promises are kept
     ///
     /// A scenario says what upstreams lead to, who calls, what happens, and what has to hold. It runs
-    /// with several seeds; equal seeds give equal runs, whose trace hash is printed. Exit code 1 says
-    /// that a promise is broken. Examples:
+    /// with several seeds; equal seeds give equal runs, whose trace hash is printed.
+    ///
+    /// Exit code 1 says that a promise is broken, or that a file has errors. With --vs it is about the
+    /// promises of the first policy file alone: the other one is there to compare with. With --find-limit
+    /// it says that more than half of the runs do not keep their promises at the load, or with the faults,
+    /// that the scenario has. 2 is a wrong command line, 3 a file that cannot be read or written, or a run
+    /// beyond the scenario's bounds. Examples:
     ///
     ///   outlast sim scenarios/storm.yaml
     ///   outlast sim scenarios/storm.yaml --vs scenarios/storm.naive.policy.yaml --plot storm.html
@@ -243,7 +248,7 @@ pub(crate) struct Sim {
     #[arg(long, value_name = "FILE", value_parser = picture::file)]
     pub(crate) plot: Option<PathBuf>,
     /// How much more of the load, or how much longer faults, it bears: where half of the runs break
-    /// a promise
+    /// a promise, or, in a scenario without promises, do not recover
     #[arg(long, value_enum, value_name = "WHAT", conflicts_with_all = ["vs", "plot"])]
     pub(crate) find_limit: Option<FindLimit>,
     /// Print the result as JSON

@@ -9,27 +9,29 @@ use outlast_config::Finding;
 use serde_json::json;
 
 use crate::commands::Check;
-use crate::{FAILED, UNABLE, output};
+use crate::{FAILED, UNABLE, failed, output};
 
 /// Tells all that is wrong with some files.
 pub(crate) fn check(check: &Check) -> ExitCode {
     let mut findings = Vec::new();
-    let mut code = ExitCode::SUCCESS;
+    // The exit codes are in the order of how bad they are.
+    let mut worst = 0;
+    let mut lost = false;
     for file in &check.files {
         match outlast_config::load(file) {
             Ok(loaded) => {
                 if check.strict && !loaded.warnings().is_empty() {
-                    code = ExitCode::from(FAILED);
+                    worst = worst.max(FAILED);
                 }
                 if !check.json {
                     loaded.warnings().iter().for_each(output::tell);
                     let line = format!("{}: {}\n", file.display(), summary(&loaded));
-                    code = output::end(&line, code);
+                    lost |= output::print(&line).is_err();
                 }
                 findings.extend(loaded.warnings().to_vec());
             }
             Err(problems) => {
-                code = ExitCode::from(FAILED);
+                worst = worst.max(failed(&problems));
                 if !check.json {
                     output::tell(&problems);
                 }
@@ -39,9 +41,9 @@ pub(crate) fn check(check: &Check) -> ExitCode {
     }
     if check.json {
         let findings: Vec<_> = findings.iter().map(as_json).collect();
-        code = output::end(&format!("{:#}\n", json!(findings)), code);
+        lost |= output::print(&format!("{:#}\n", json!(findings))).is_err();
     }
-    code
+    ExitCode::from(if lost { UNABLE } else { worst })
 }
 
 fn summary(loaded: &outlast_config::Loaded) -> String {
@@ -68,8 +70,8 @@ pub(crate) fn explain(file: &Path, upstream: Option<&str>) -> ExitCode {
     let loaded = match outlast_config::load(file) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            output::tell(problems);
-            return ExitCode::from(FAILED);
+            output::tell(&problems);
+            return ExitCode::from(failed(&problems));
         }
     };
     match loaded.explain(upstream) {

@@ -24,6 +24,7 @@ mod tune;
 use std::process::ExitCode;
 
 use clap::Parser;
+use outlast_config::Problems;
 
 use crate::commands::{Cli, Command};
 
@@ -31,8 +32,16 @@ use crate::commands::{Cli, Command};
 const FAILED: u8 = 1;
 /// The command line is wrong, in a way that only a look at all of it shows.
 const WRONG: u8 = 2;
-/// It could not start.
+/// It could not start, read or write.
 const UNABLE: u8 = 3;
+
+/// What a file that cannot be used is: it could not be read, or what is in it is wrong.
+fn failed(problems: &Problems) -> u8 {
+    match problems.is_unreadable() {
+        true => UNABLE,
+        false => FAILED,
+    }
+}
 
 fn main() -> ExitCode {
     match Cli::parse().command {

@@ -15,7 +15,7 @@ use outlast_gateway::{Gateway, Options};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::commands::Serve;
-use crate::{FAILED, UNABLE, logs, output};
+use crate::{FAILED, UNABLE, failed, logs, output};
 
 /// Serves until it is told to stop.
 pub(crate) fn run(serve: &Serve) -> ExitCode {
@@ -31,8 +31,8 @@ pub(crate) fn run(serve: &Serve) -> ExitCode {
     let loaded = match outlast_config::load(&serve.file) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            output::tell(problems);
-            return ExitCode::from(FAILED);
+            output::tell(&problems);
+            return ExitCode::from(failed(&problems));
         }
     };
     loaded

@@ -15,15 +15,15 @@ use outlast_config::Problems;
 use outlast_sim::scenario::{Batch, Failure, Kept, Trial, batch, precise_batch};
 
 use crate::commands::{Runs, Sim};
-use crate::{FAILED, UNABLE, output, picture};
+use crate::{FAILED, UNABLE, failed, output, picture};
 
 /// Runs a scenario; fails if a promise is broken.
 pub(crate) fn run(sim: &Sim) -> ExitCode {
     let trials = match trials(sim) {
         Ok(trials) => trials,
         Err(error) => {
-            output::tell(error);
-            return ExitCode::from(FAILED);
+            output::tell(&error);
+            return ExitCode::from(failed(&error));
         }
     };
     if let Some(what) = sim.find_limit {

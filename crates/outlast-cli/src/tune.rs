@@ -59,7 +59,7 @@ impl From<Failure> for Stop {
 }
 
 fn try_run(tune: &Tune) -> Result<ExitCode, Stop> {
-    let failed = |problems: outlast_config::Problems| Stop::new(FAILED, problems);
+    let failed = |problems: outlast_config::Problems| Stop::new(crate::failed(&problems), problems);
     let draft = outlast_config::scenario::load(&tune.scenario).map_err(failed)?;
     let policy = tune.policy.clone().or_else(|| draft.policy());
     let policy = policy.ok_or_else(|| failed(draft.lacks_policy()))?;

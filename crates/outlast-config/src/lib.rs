@@ -50,6 +50,7 @@ pub use crate::problem::{Finding, Place, Problems, Severity};
 use crate::problem::{Problem, findings};
 pub use crate::reference::{reference, scenario_reference};
 pub use crate::schema::{scenario_schema, schema};
+use crate::shape::Section;
 use crate::yaml::Node;
 
 /// A commented file to start from.
@@ -136,12 +137,8 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
 
 fn text_of(path: &Path) -> Result<String, Problems> {
     std::fs::read_to_string(path).map_err(|error| {
-        let problem = Problem::new(
-            Place::START,
-            format!("the file cannot be read: {error}"),
-            "name a file that exists, is UTF-8, and may be read; `outlast init` writes one",
-        );
-        Problems::new(&path.display().to_string(), "", vec![problem])
+        let mend = "name a file that exists, is UTF-8, and may be read; `outlast init` writes one";
+        Problems::unreadable(path, &error, mend)
     })
 }
 
@@ -153,11 +150,25 @@ pub fn parse(file: &str, text: &str) -> Result<Loaded, Problems> {
     parse_in(file, text, Path::new(""))
 }
 
+/// Whether a file has keys of one section, and none of the other.
+fn has_only(root: &Node, one: &Section, other: &Section) -> bool {
+    let has = |section: &Section| {
+        let mut keys = section.keys.iter();
+        keys.any(|key| root.entry(key.name).is_some())
+    };
+    has(one) && !has(other)
+}
+
 fn parse_in(file: &str, text: &str, folder: &Path) -> Result<Loaded, Problems> {
     let mut problems = Vec::new();
     let Some(root) = yaml::parse(text, &mut problems) else {
         return Err(Problems::new(file, text, problems));
     };
+    if has_only(&root, &sections::SCENARIO, &sections::FILE) {
+        let mend = "run it with `outlast sim`; a policy file has `upstreams` and `routes`";
+        let problem = Problem::new(root.place, "this looks like a scenario", mend);
+        return Err(Problems::new(file, text, vec![problem]));
+    }
     shape::check(&root, &sections::FILE, &mut problems);
     let plan = read::plan(&root, folder, &mut problems);
     if !problems.is_empty() {

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::path::Path;
 
 /// A place in a file: counted from 1, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +54,8 @@ impl Problem {
 pub struct Finding {
     severity: Severity,
     file: String,
-    line: String,
+    /// Nothing is shown of a file that cannot be read.
+    line: Option<String>,
     problem: Problem,
 }
 
@@ -110,6 +112,11 @@ impl fmt::Display for Finding {
             message,
             mend,
         } = &self.problem;
+        let Some(line) = &self.line else {
+            writeln!(f, "{}: {message}", self.severity.name())?;
+            writeln!(f, " --> {}", self.file)?;
+            return writeln!(f, "  = {mend}");
+        };
         let number = place.line.to_string();
         let gutter = " ".repeat(number.len());
         writeln!(f, "{}: {message}", self.severity.name())?;
@@ -119,9 +126,8 @@ impl fmt::Display for Finding {
             self.file, place.line, place.column
         )?;
         writeln!(f, "{gutter} |")?;
-        writeln!(f, "{number} | {}", self.line)?;
-        let before: String = self
-            .line
+        writeln!(f, "{number} | {line}")?;
+        let before: String = line
             .chars()
             .take(place.column - 1)
             .map(|character| if character == '\t' { '\t' } else { ' ' })
@@ -141,6 +147,26 @@ impl Problems {
     /// What is wrong, in the order of the file.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
+    }
+
+    /// Whether the file could not be read at all: it is not there, may not be read, or is not UTF-8.
+    pub fn is_unreadable(&self) -> bool {
+        self.findings.iter().any(|finding| finding.line.is_none())
+    }
+
+    /// Of a file that cannot be read.
+    pub(crate) fn unreadable(file: &Path, error: &std::io::Error, mend: &str) -> Problems {
+        let message = format!("the file cannot be read: {error}");
+        let finding = Finding {
+            severity: Severity::Error,
+            file: file.display().to_string(),
+            line: None,
+            problem: Problem::new(Place::START, message, mend),
+        };
+        Problems {
+            findings: vec![finding],
+            more: 0,
+        }
     }
 
     pub(crate) fn new(file: &str, text: &str, mut problems: Vec<Problem>) -> Problems {
@@ -194,7 +220,7 @@ pub(crate) fn findings(
         Finding {
             severity,
             file: file.to_owned(),
-            line,
+            line: Some(line),
             problem,
         }
     };

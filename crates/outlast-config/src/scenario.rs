@@ -20,7 +20,8 @@ use outlast_core::tier::Tier;
 
 pub(crate) use self::promise::promise;
 pub use self::promise::{Limit, Measure, Promise, Span, Window};
-use crate::problem::{Place as At, Problem, Problems};
+use crate::has_only;
+use crate::problem::{Problem, Problems};
 use crate::yaml::{self, Node};
 use crate::{sections, shape};
 
@@ -347,18 +348,12 @@ impl Scenario {
 /// # Errors
 /// All that is wrong with its form, or that it cannot be read.
 pub fn load(path: &Path) -> Result<Draft, Problems> {
-    let name = path.display().to_string();
-    match std::fs::read_to_string(path) {
-        Ok(text) => parse_in(&name, &text, path.parent().unwrap_or(Path::new(""))),
-        Err(error) => {
-            let problem = Problem::new(
-                At::START,
-                format!("the file cannot be read: {error}"),
-                "name a scenario file that exists, is UTF-8, and may be read",
-            );
-            Err(Problems::new(&name, "", vec![problem]))
-        }
-    }
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let mend = "name a scenario file that exists, is UTF-8, and may be read";
+        Problems::unreadable(path, &error, mend)
+    })?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    parse_in(&path.display().to_string(), &text, folder)
 }
 
 /// Reads a text; `file` is its name in messages. Paths in it are relative to the current folder.
@@ -373,6 +368,12 @@ fn parse_in(file: &str, text: &str, folder: &Path) -> Result<Draft, Problems> {
     let mut problems = Vec::new();
     let root = yaml::parse(text, &mut problems);
     if let Some(root) = &root {
+        if has_only(root, &sections::FILE, &sections::SCENARIO) {
+            let mend = "check it with `outlast check`; it is tried in a scenario with \
+                        `outlast sim SCENARIO --policy FILE`";
+            let problem = Problem::new(root.place, "this looks like a policy file", mend);
+            return Err(Problems::new(file, text, vec![problem]));
+        }
         shape::check(root, &sections::SCENARIO, &mut problems);
     }
     match root {

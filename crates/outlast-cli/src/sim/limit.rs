@@ -18,6 +18,14 @@ pub(super) fn find(sim: &Sim, trial: &Trial, what: FindLimit) -> ExitCode {
         ));
         return ExitCode::from(FAILED);
     }
+    let scenario = trial.scenario();
+    if scenario.promises.is_empty() && scenario.over().is_none() {
+        output::tell(
+            "nothing can break here: add `promises`, or something with `to` to `timeline`, from which \
+             runs recover or do not",
+        );
+        return ExitCode::from(FAILED);
+    }
     let (seed, runs) = seeds(sim, trial);
     let runs = match runs {
         Runs::Exactly(runs) => runs,

@@ -63,12 +63,12 @@ fn a_bad_file_is_told_in_full_and_as_json() {
             "{command}"
         );
     }
-    assert_eq!(
-        outlast(folder.path(), &["check", "missing.yaml"])
-            .status
-            .code(),
-        Some(1)
-    );
+    for command in ["check", "serve", "explain"] {
+        let missing = outlast(folder.path(), &[command, "missing.yaml"]);
+        assert_eq!(missing.status.code(), Some(3), "{command}");
+    }
+    let both = outlast(folder.path(), &["check", "missing.yaml", "bad.yaml"]);
+    assert_eq!(both.status.code(), Some(3));
     assert_eq!(outlast(folder.path(), &["check"]).status.code(), Some(2));
 }
 

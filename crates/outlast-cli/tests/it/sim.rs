@@ -113,6 +113,35 @@ fn a_broken_promise_is_the_exit_code() {
 }
 
 #[test]
+fn a_limit_is_that_of_something() {
+    let folder = world();
+    let (world, promises) = SCENARIO.split_once("promises:").unwrap();
+    let (calm, timeline) = world.split_once("timeline:").unwrap();
+    let check = |scenario: &str, arguments: &str, code: i32, part: &str| {
+        std::fs::write(folder.path().join("queue.yaml"), scenario).unwrap();
+        let (found, told, errors) = sim(folder.path(), &format!("queue.yaml {arguments}"));
+        assert_eq!(found, Some(code), "{told}{errors}");
+        assert!(format!("{told}{errors}").contains(part), "{told}{errors}");
+    };
+    check(calm, "--find-limit load", 1, "nothing can break here");
+    check(
+        calm,
+        "--find-limit trigger",
+        1,
+        "nothing happens that could",
+    );
+    // Without promises, what breaks is recovery.
+    let faults = format!("{calm}timeline:{timeline}");
+    check(&faults, "--find-limit load", 0, "promises hold at");
+    check(
+        &format!("{faults}promises:{promises}"),
+        "--find-limit load",
+        0,
+        "head-room",
+    );
+}
+
+#[test]
 fn equal_seeds_have_equal_traces_on_any_number_of_threads() {
     let folder = world();
     let run = |arguments: &str| -> Value {
@@ -295,7 +324,13 @@ fn what_cannot_be_simulated_is_told_with_what_to_change() {
     );
     let too_much = with("rate: 80/s", "rate: 900000/s").replace("for: 60s", "for: 7d");
     check(&too_much, 1, "calls a run");
-    let (code, _, errors) = sim(folder.path(), "nowhere.yaml");
+    for missing in ["nowhere.yaml", "queue.yaml --policy nowhere.yaml"] {
+        let (code, _, errors) = sim(folder.path(), missing);
+        assert_eq!(code, Some(3));
+        assert!(errors.contains("the file cannot be read"), "{errors}");
+        assert!(errors.contains("--> nowhere.yaml\n  = name a"), "{errors}");
+    }
+    let (code, _, errors) = sim(folder.path(), "policy.yaml");
     assert_eq!(code, Some(1));
-    assert!(errors.contains("the file cannot be read"), "{errors}");
+    assert!(errors.contains("this looks like a policy file"), "{errors}");
 }

@@ -179,7 +179,7 @@ fn bad_questions_are_told() {
         2,
         "does not use an upstream `stok`; it uses: stock",
     );
-    check("--policy none.yaml", 1, "the file cannot be read");
+    check("--policy none.yaml", 3, "the file cannot be read");
     check("--range 1", 2, "write a number from 1.1 to 100");
     check(
         "--add retry",

@@ -624,9 +624,10 @@ fn a_scenario_needs_a_file_and_policies() {
         .unwrap_err()
         .to_string();
     assert!(
-        told.contains("nowhere.yaml:1:1") && told.contains("cannot be read"),
+        told.contains(" --> nowhere.yaml\n") && told.contains("cannot be read"),
         "{told}"
     );
+    assert!(!told.contains('|'), "nothing is shown of it: {told}");
     let draft = scenario::parse("test.yaml", WORLD).unwrap();
     assert_eq!(draft.policy(), None);
     let told = draft.lacks_policy().to_string();
@@ -634,6 +635,16 @@ fn a_scenario_needs_a_file_and_policies() {
         told.contains("no policy file is named") && told.contains("`policy: FILE`"),
         "{told}"
     );
+    let policies = "upstreams: { db: { endpoints: http://db:1 } }";
+    let told = scenario::parse("p.yaml", policies).unwrap_err().to_string();
+    assert!(told.contains("this looks like a policy file"), "{told}");
+    assert!(told.ends_with("\n1 error"), "{told}");
+    let told = outlast_config::parse("s.yaml", WORLD)
+        .unwrap_err()
+        .to_string();
+    assert!(told.contains("this looks like a scenario"), "{told}");
+    assert!(told.contains("run it with `outlast sim`"), "{told}");
+    assert!(told.ends_with("\n1 error"), "{told}");
     let named = scenario::parse("test.yaml", &format!("policy: p.yaml\n{WORLD}")).unwrap();
     assert_eq!(named.policy(), Some(PathBuf::from("p.yaml")));
 }
