@@ -132,7 +132,11 @@ impl fmt::Display for Finding {
             .take(place.column - 1)
             .map(|character| if character == '\t' { '\t' } else { ' ' })
             .collect();
-        writeln!(f, "{gutter} | {before}{} {mend}", "^".repeat(place.length))
+        // A mend of several lines goes on below, so far to the left that it fits.
+        let mut lines = mend.lines();
+        let first = lines.next().unwrap_or_default();
+        writeln!(f, "{gutter} | {before}{} {first}", "^".repeat(place.length))?;
+        lines.try_for_each(|line| writeln!(f, "{gutter} |   {line}"))
     }
 }
 

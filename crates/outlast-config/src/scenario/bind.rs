@@ -60,7 +60,45 @@ impl<'a> Binder<'a> {
         message: impl Into<String>,
         mend: impl Into<String>,
     ) {
-        self.problems.push(Problem::new(place, message, mend));
+        let problem = Problem::new(place, message, mend);
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Marks services whose name is close to one that is missing, and that lead nowhere; whether there
+    /// is one.
+    pub(super) fn mark_misspelt(&mut self, missing: &str) -> bool {
+        let entries = self.view.names("services");
+        let leads = |name: &str| {
+            let mut all = self.plan.upstreams.iter();
+            all.any(|upstream| {
+                let mut endpoints = upstream.endpoints.iter();
+                upstream.name == name || endpoints.any(|endpoint| endpoint.name == name)
+            })
+        };
+        let needed = |name: &str| {
+            entries.iter().any(|entry| {
+                let view = View::new(&entry.node, &sections::SERVICE);
+                let mut needs = view.texts("ready_with").into_iter();
+                needs.any(|(need, _)| need == name)
+            })
+        };
+        if !leads(missing) {
+            return false;
+        }
+        let close = entries.iter().find(|entry| {
+            let name = &entry.key;
+            !leads(name) && !needed(name) && did_you_mean(name, [missing]).is_some()
+        });
+        let Some(entry) = close else { return false };
+        let message = format!("no call leads to `{}`", entry.key);
+        self.problem(
+            entry.key_place,
+            message,
+            format!("did you mean `{missing}`?"),
+        );
+        true
     }
 
     fn scenario(&mut self) -> Option<Scenario> {
@@ -211,9 +249,21 @@ impl<'a> Binder<'a> {
             super::Window::Between(span) => Some(span.from),
             super::Window::Always | super::Window::During | super::Window::Before => None,
         };
-        if begins.is_some_and(|begins| begins >= scenario.lasts) {
+        let ends = match promise.window {
+            super::Window::Between(span) => Some(span.to),
+            super::Window::During => scenario.over(),
+            super::Window::Before => scenario.begins(),
+            super::Window::Always | super::Window::Recovered(_) => None,
+        };
+        if begins.is_some_and(|begins| begins >= scenario.lasts)
+            || ends.is_some_and(|ends| ends > scenario.lasts)
+        {
             let mend = "let the world run for longer";
             self.problem(place, "the run ends before that", mend);
+        }
+        if ends.is_some_and(|ends| ends <= scenario.warm_up) {
+            let mend = "let it be later, or the `warm_up` shorter";
+            self.problem(place, "nothing is counted before the warm-up is over", mend);
         }
         let Limit { above, value, .. } = promise.limit;
         if matches!(promise.measure, Measure::Attempts) && !above && value < 0.01 {
@@ -284,6 +334,16 @@ impl<'a> Binder<'a> {
     }
 
     pub(super) fn unknown(&mut self, what: &str, name: &str, place: At, names: &[&str]) {
+        // What is wrong with a client that is there, or with a service's name, is told there.
+        let mut clients = self.view.names("clients").iter();
+        let is_told = match what {
+            "client" => clients.any(|entry| entry.key == name),
+            "service" => self.mark_misspelt(name),
+            _ => false,
+        };
+        if is_told {
+            return;
+        }
         let mend = match did_you_mean(name, names.iter().copied()) {
             Some(word) => format!("did you mean `{word}`?"),
             None if names.is_empty() => format!("there is no {what} at all"),

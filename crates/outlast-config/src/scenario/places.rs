@@ -68,18 +68,7 @@ impl Binder<'_> {
             .map(|endpoint| position(&endpoint.name))
             .collect();
         if shared.is_none() && (own.is_empty() || own.iter().any(Option::is_none)) {
-            let endpoints: Vec<_> = upstream
-                .endpoints
-                .iter()
-                .map(|one| one.name.as_str())
-                .collect();
-            let message = format!("nothing is said of what `{}` leads to", upstream.name);
-            let mend = format!(
-                "add `{}` to `services`, or its endpoints: {}",
-                upstream.name,
-                endpoints.join(", ")
-            );
-            self.problem(place, message, mend);
+            self.refuse_missing(upstream, place, &own);
             return None;
         }
         if let Some(shared) = shared {
@@ -106,6 +95,40 @@ impl Binder<'_> {
         }
         self.take_zones(upstream, place, &places, services);
         Some(places)
+    }
+
+    /// Endpoints without a service, or all of an upstream; if a service's name is close, that is told.
+    fn refuse_missing(&mut self, upstream: &Upstream, place: At, own: &[Option<usize>]) {
+        let name = upstream.name.as_str();
+        let endpoints = upstream.endpoints.iter().zip(own);
+        let missing: Vec<_> = endpoints
+            .filter(|(_, own)| own.is_none())
+            .map(|(endpoint, _)| endpoint.name.as_str())
+            .collect();
+        let mut misspelt = false;
+        for missing in &missing {
+            misspelt |= self.mark_misspelt(missing);
+        }
+        let is_part = missing.len() < own.len();
+        if misspelt || (!is_part && self.mark_misspelt(name)) {
+            return;
+        }
+        let missing = missing.join(", ");
+        let (what, mend) = match is_part {
+            true => (
+                format!("`{missing}` of `{name}`"),
+                format!("add to `services`: {missing}"),
+            ),
+            false => (
+                format!("`{name}`"),
+                format!("add `{name}` to `services`, or its endpoints: {missing}"),
+            ),
+        };
+        self.problem(
+            place,
+            format!("nothing is said of what {what} leads to"),
+            mend,
+        );
     }
 
     /// Services that say nothing of zones are where their endpoints are.

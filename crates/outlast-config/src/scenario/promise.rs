@@ -132,7 +132,14 @@ pub(crate) fn promise(text: &str) -> Result<Promise, String> {
     };
     let window = window(&mut rest)?;
     let runs = match rest {
-        ["in", share, "of", "runs"] => value::share(share)?.as_f64(),
+        ["in", share, "of", "runs"] => match value::share(share)?.as_f64() {
+            0.0 => {
+                let mend =
+                    "what need not be kept in any run is no promise; write e.g. `in 95% of runs`";
+                return Err(mend.to_owned());
+            }
+            runs => runs,
+        },
         [] => 1.0,
         _ => return Err(format!("`{}` is not understood; {HOW}", rest.join(" "))),
     };
@@ -185,6 +192,16 @@ fn limit(measure: Measure, sign: &str, text: &str) -> Result<Limit, String> {
             value::decimal(text).ok_or("write a number such as `1.1`")?
         }
     };
+    let is_share = matches!(
+        measure,
+        Measure::Goodput | Measure::Availability | Measure::Rejected | Measure::Wasted
+    );
+    if is_share && above && !equal && value >= 1.0 {
+        return Err("nothing is more than all; write `>= 100%`".to_owned());
+    }
+    if !above && !equal && value <= 0.0 {
+        return Err(format!("nothing is less than nothing; write `<= {text}`"));
+    }
     Ok(Limit {
         above,
         equal,
@@ -227,10 +244,12 @@ const NONE: Limit = Limit {
     equal: true,
     value: 0.0,
 };
-const HOW: &str = "write `MEASURE [of NAME] LIMIT`, such as `goodput >= 95% within 5s of recovery`, \
-                   `attempts/calls <= 1.1`, `p99 < 300ms`, `recovery <= 3s`, `peak of db <= 40`, \
-                   `no wasted work`, then `during faults`, `before faults` or `from 10s to 20s`, \
-                   and `in 95% of runs`";
+const HOW: &str = "write `MEASURE [of NAME] LIMIT [WHEN] [in SHARE of runs]`,
+such as `goodput >= 95% within 5s of recovery` or `p99 of shop < 300ms in 95% of runs`
+measures: `goodput >= 95%`, `availability >= 99%`, `rejected <= 1%`, `attempts/calls <= 1.1`,
+  `p50 < 30ms`, `p99.9 < 1s`, `recovery <= 3s`, `peak of db <= 40`, `wasted <= 5%`,
+  `no wasted work`, `no wasted work after deadline`
+when: `before faults`, `during faults`, `within 5s of recovery`, `from 10s to 20s`";
 
 #[cfg(test)]
 mod tests {
@@ -319,10 +338,32 @@ mod tests {
             ("goodput >= 95% from 2s to 1s", "is not before"),
             ("recovery < 3s during faults", "whole runs"),
             ("goodput >= 95% in 9 of runs", "share in percent"),
+            ("goodput >= 95% in 0% of runs", "is no promise"),
+            ("goodput > 100%", "write `>= 100%`"),
+            ("rejected < 0%", "write `<= 0%`"),
+            ("p99 < 0s", "write `<= 0s`"),
         ] {
             let error = promise(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_can_be_measured_is_listed() {
+        for measure in [
+            "goodput",
+            "availability",
+            "rejected",
+            "attempts/calls",
+            "p50",
+            "recovery",
+            "peak",
+            "wasted",
+        ] {
+            assert!(super::measure(measure).is_ok(), "{measure}");
+            assert!(HOW.contains(&format!("`{measure} ")), "{measure}");
+        }
+        assert!(HOW.lines().all(|line| line.len() < 100), "{HOW}");
     }
 
     #[test]

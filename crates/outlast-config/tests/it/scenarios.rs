@@ -735,3 +735,83 @@ fn a_call_may_be_made_twice_if_its_route_says_so() {
     check("match: GET /buy", ", repeatable: false", false);
     check("match: GET /buy, retry: never", ", repeatable: true", true);
 }
+
+#[test]
+fn a_misspelt_service_is_marked_where_it_is_and_nowhere_else() {
+    let check = |services: &str, more: &str, place: &str, message: &str, mend: &str| {
+        let text = format!(
+            "for: 1m\nservices: {{ {services} }}\nclients: {{ shop: {{ upstream: pair, rate: 9/s }} }}\n{more}"
+        );
+        check_all(&text, place, message, mend);
+        let told = bind(&text).unwrap_err();
+        assert!(told.ends_with("\n1 error"), "{told}");
+    };
+    let fault = "timeline: [ { service: pair, from: 9s, to: 10s, fault: away } ]\npromises: [ peak of pair <= 9 ]";
+    let (message, mend) = ("no call leads to `piar`", "did you mean `pair`?");
+    check("piar: { work: 1ms }", "", "2:13", message, mend);
+    check("piar: { work: 1ms }", fault, "2:13", message, mend);
+    check(
+        "a: { work: 1ms }",
+        "",
+        "3:12",
+        "nothing is said of what `b` of `pair` leads to",
+        "add to `services`: b",
+    );
+    check(
+        "mail: { work: 1ms }",
+        "",
+        "3:12",
+        "what `pair` leads to",
+        "its endpoints: a, b",
+    );
+}
+
+#[test]
+fn a_misspelt_endpoint_is_marked_where_it_is() {
+    let policies = "upstreams: { pay: { endpoints: { stripe: http://a:1, adyen: http://b:1 } } }";
+    let plan = outlast_config::parse("policy.yaml", policies).unwrap();
+    let text = "for: 1m\nservices: { stripe: { work: 1ms }, adyn: { work: 1ms } }\nclients: { shop: { \
+                upstream: pay, rate: 9/s } }";
+    let draft = scenario::parse("test.yaml", text).unwrap();
+    let told = draft.bind(plan.plan()).unwrap_err().to_string();
+    for part in ["--> test.yaml:2:36\n", "did you mean `adyen`?", "\n1 error"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[test]
+fn a_client_that_is_wrong_is_told_once() {
+    let text = "for: 1m\nservices: { db: { work: 5ms } }\nclients: { shop: { upstream: db, rate: 9/s }, lookers: { \
+                upstream: dbb, rate: 9/s } }\ntimeline: [ { client: lookers, from: 9s, to: 10s, load: 200% } ]\n\
+                promises: [ goodput of lookers >= 9% ]";
+    let told = bind(text).unwrap_err();
+    assert!(told.contains("there is no upstream `dbb`"), "{told}");
+    assert!(!told.contains("there is no client"), "{told}");
+    assert!(told.ends_with("\n1 error"), "{told}");
+}
+
+#[test]
+fn promises_are_about_what_is_counted() {
+    let check = |promise: &str, message: &str, mend: &str| {
+        let text = WORLD.replace("for: 1m", "for: 1m\nwarm_up: 10s");
+        let fault = "timeline: [ { service: db, from: 8s, to: 10s, fault: away } ]\npromises:\n- ";
+        check_all(&format!("{text}{fault}{promise}"), "7:3", message, mend);
+    };
+    let (ends, longer) = ("the run ends before that", "run for longer");
+    check("goodput >= 9% from 50s to 61s", ends, longer);
+    let (early, later) = ("before the warm-up is over", "let it be later");
+    check("goodput >= 9% from 5s to 10s", early, later);
+    check("goodput >= 9% before faults", early, later);
+    check("goodput >= 9% during faults", early, later);
+    check("goodput > 100%", "does not fit here", "write `>= 100%`");
+    check(
+        "goodput >= 9% in 0% of runs",
+        "does not fit here",
+        "is no promise",
+    );
+    check(
+        "badput >= 9%",
+        "does not fit here",
+        "  |   measures: `goodput",
+    );
+}
