@@ -214,7 +214,7 @@ pub(crate) struct Demo {
     #[arg(long)]
     pub(crate) keep: bool,
     /// What the customers' comings and the services' times are drawn from
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_parser = seed)]
     pub(crate) seed: u64,
     /// Print the report as JSON, and nothing else
     #[arg(long)]
@@ -235,14 +235,14 @@ pub(crate) struct Sim {
     #[arg(long, value_name = "FILE")]
     pub(crate) vs: Option<PathBuf>,
     /// The first seed, instead of the scenario's
-    #[arg(long)]
+    #[arg(long, value_parser = seed)]
     pub(crate) seed: Option<u64>,
     /// How many runs, with seeds that follow each other, instead of the scenario's; `auto`: until means
     /// are known to 2 %, at most 64
     #[arg(long, value_name = "N|auto", value_parser = runs)]
     pub(crate) runs: Option<Runs>,
     /// Threads; the result does not depend on it. One per processor by default
-    #[arg(long)]
+    #[arg(long, value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
     /// Draw the course over time, as `.svg` or `.html`
     #[arg(long, value_name = "FILE", value_parser = picture::file)]
@@ -299,15 +299,15 @@ pub(crate) struct Tune {
     /// Settings are tried from a so-manieth of what they are now to so many times that, 1.1 to 100
     #[arg(long, default_value_t = 5.0, value_parser = factor)]
     pub(crate) range: f64,
-    /// How many runs it may take in all
+    /// How many runs it may take in all, 200 to 1000000; many settings take more than 200
     #[arg(long, default_value_t = 500, value_name = "RUNS")]
-    #[arg(value_parser = clap::value_parser!(u32).range(200..=1_000_000))]
+    #[arg(value_parser = budget)]
     pub(crate) budget: u32,
     /// What candidates are drawn from, and the first seed of the runs, instead of the scenario's
-    #[arg(long)]
+    #[arg(long, value_parser = seed)]
     pub(crate) seed: Option<u64>,
     /// Threads; the result does not depend on it. One per processor by default
-    #[arg(long)]
+    #[arg(long, value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
     /// Print the result as JSON
     #[arg(long)]
@@ -325,6 +325,23 @@ pub(crate) enum Added {
     Bulkhead,
     /// A measured bound on calls at once
     Shed,
+}
+
+fn budget(text: &str) -> Result<u32, String> {
+    match text.replace('_', "").parse() {
+        Ok(runs) if (200..=1_000_000).contains(&runs) => Ok(runs),
+        _ => Err("write a number of runs from 200 to 1000000".to_owned()),
+    }
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    let seed = text.parse();
+    seed.map_err(|_| format!("write a whole number from 0 to {}", u64::MAX))
+}
+
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let threads = text.parse();
+    threads.map_err(|_| "write a whole number from 1 on".to_owned())
 }
 
 fn factor(text: &str) -> Result<f64, String> {

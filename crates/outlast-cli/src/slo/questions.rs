@@ -48,10 +48,10 @@ pub(crate) enum Question {
     #[command(name = "k-of-n")]
     KOfN {
         /// How many are needed
-        #[arg(value_name = "K")]
+        #[arg(value_name = "K", value_parser = units)]
         needed: u32,
         /// How many there are
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", value_parser = units)]
         units: u32,
         /// How available each is, such as `99.9%`
         #[arg(value_name = "A", value_parser = availability)]
@@ -191,6 +191,11 @@ fn long_window(text: &str) -> Result<Duration, String> {
         return Err("alerts look at three days; write a window of `7d` or more".to_owned());
     }
     Ok(window)
+}
+
+fn units(text: &str) -> Result<u32, String> {
+    let units = text.parse();
+    units.map_err(|_| "write a whole number, such as `3`".to_owned())
 }
 
 fn count(text: &str) -> Result<u64, String> {

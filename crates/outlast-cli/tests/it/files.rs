@@ -117,3 +117,25 @@ fn help_completions_manual_and_schema_name_everything() {
         serde_json::from_slice(&outlast(folder.path(), &["schema"]).stdout).unwrap();
     assert_eq!(schema["additionalProperties"], false);
 }
+
+#[test]
+fn numbers_on_the_command_line_have_words() {
+    for (arguments, words) in [
+        ("tune a.yaml --budget 5", "from 200 to 1000000"),
+        (
+            "tune a.yaml --seed x",
+            "write a whole number from 0 to 18446744073709551615",
+        ),
+        ("sim a.yaml --seed=-1", "write a whole number from 0"),
+        ("sim a.yaml --threads 0", "write a whole number from 1 on"),
+        ("demo --seed 1.5", "write a whole number from 0"),
+        ("slo k-of-n two 3 99%", "write a whole number, such as `3`"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let words_of = arguments.split(' ').collect::<Vec<_>>();
+        let told = outlast(folder.path(), &words_of);
+        let errors = text(&told.stderr);
+        assert_eq!(told.status.code(), Some(2), "{arguments}: {errors}");
+        assert!(errors.contains(words), "{arguments}: {errors}");
+    }
+}
