@@ -10,9 +10,9 @@ mod source;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use outlast_sim::advise::{Goals, Observed, Recommendation};
+use outlast_sim::advise::{Goals, Observed, Parameter, Recommendation};
 
-use self::snapshot::Snapshot;
+use self::snapshot::{Snapshot, Words};
 use crate::commands::Advise;
 use crate::{FAILED, UNABLE, WRONG, output};
 
@@ -20,7 +20,20 @@ use crate::{FAILED, UNABLE, WRONG, output};
 struct Advice {
     upstream: String,
     observed: Observed,
+    words: Words,
     recommendations: Vec<Recommendation>,
+}
+
+impl Advice {
+    /// What a setting is now, if it is known.
+    fn now(&self, recommendation: &Recommendation) -> Option<String> {
+        let words = match recommendation.parameter {
+            Parameter::Hedge => self.words.hedge.clone(),
+            Parameter::Breaker => self.words.breaker.clone(),
+            _ => None,
+        };
+        words.or_else(|| recommendation.current.map(|now| now.to_string()))
+    }
 }
 
 /// Advises; fails if it can advise nothing.
@@ -42,8 +55,9 @@ pub(crate) fn run(advise: &Advise) -> ExitCode {
     let goals = goals(advise);
     let advice: Vec<_> = meant
         .into_iter()
-        .map(|(upstream, observed)| Advice {
+        .map(|(upstream, observed, words)| Advice {
             upstream,
+            words,
             recommendations: outlast_sim::advise::advise(&observed, &goals),
             observed,
         })
@@ -62,7 +76,7 @@ pub(crate) fn run(advise: &Advise) -> ExitCode {
 }
 
 /// What was measured of each upstream in the window that is meant.
-fn measured(advise: &Advise) -> Result<Vec<(String, Observed)>, String> {
+fn measured(advise: &Advise) -> Result<Vec<(String, Observed, Words)>, String> {
     let first = source::read(&advise.source)?;
     if let Some(file) = &advise.since {
         let before = source::read_file(file)?;
@@ -91,10 +105,10 @@ fn later(source: &str, length: Duration) -> Result<Snapshot, String> {
 
 /// The upstreams that were asked for.
 fn meant(
-    measured: Vec<(String, Observed)>,
+    measured: Vec<(String, Observed, Words)>,
     advise: &Advise,
-) -> Result<Vec<(String, Observed)>, (String, u8)> {
-    let names: Vec<_> = measured.iter().map(|(name, _)| name.clone()).collect();
+) -> Result<Vec<(String, Observed, Words)>, (String, u8)> {
+    let names: Vec<_> = measured.iter().map(|(name, ..)| name.clone()).collect();
     let Some(asked) = &advise.upstream else {
         let told = advise.capacity.or(advise.cold).or(advise.peak);
         if told.is_some() && names.len() > 1 {
@@ -108,7 +122,7 @@ fn meant(
     };
     let found: Vec<_> = measured
         .into_iter()
-        .filter(|(name, _)| name == asked)
+        .filter(|(name, ..)| name == asked)
         .collect();
     if !found.is_empty() {
         return Ok(found);

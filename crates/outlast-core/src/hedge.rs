@@ -111,6 +111,13 @@ impl Config {
         }
     }
 
+    pub(crate) fn quantile_of(&self) -> Option<Ratio> {
+        match self.after {
+            After::Fixed(_) => None,
+            After::Quantile { quantile, .. } => Some(quantile),
+        }
+    }
+
     /// The recorder of latencies that a quantile needs.
     pub(crate) fn latency(&self) -> Option<Latency> {
         match self.after {

@@ -17,22 +17,29 @@ pub(super) fn text(advice: &[Advice]) -> String {
             &mut page,
             &format!("{name}: {timed} attempts in {window}\n"),
         );
+        let rows: Vec<_> = one
+            .recommendations
+            .iter()
+            .map(|recommendation| cells(one, recommendation))
+            .collect();
+        let now = rows.iter().map(|row| row[1].len()).max().unwrap_or(0);
+        let now = now.max(8) + 2;
         line(
             &mut page,
-            &row(["setting", "now", "advised", "interval", "n"]),
+            &row(["setting", "now", "advised", "interval", "n"], now),
         );
-        let rows = one.recommendations.iter();
-        rows.for_each(|recommendation| line(&mut page, &table_row(recommendation)));
+        rows.iter()
+            .for_each(|cells| line(&mut page, &row(cells.each_ref().map(String::as_str), now)));
         line(&mut page, "\nwhy");
         let notes = one.recommendations.iter();
-        notes.for_each(|recommendation| note(&mut page, recommendation));
+        notes.for_each(|recommendation| note(&mut page, one, recommendation));
         line(&mut page, "");
     }
     let lines: String = advice.iter().map(policy).collect();
     if lines.is_empty() {
         line(&mut page, "Nothing can be advised yet.");
     } else {
-        line(&mut page, "For the policy file, beside what is there:\n");
+        line(&mut page, &format!("{IN_PLACE}\n"));
         line(&mut page, &format!("upstreams:\n{}", lines.trim_end()));
     }
     page
@@ -43,43 +50,53 @@ fn line(page: &mut String, text: &str) {
     page.push('\n');
 }
 
-fn row([setting, now, advised, interval, n]: [&str; 5]) -> String {
-    format!("  {setting:<22}{now:<10}{advised:<10}{interval:<22}{n}")
+fn row([setting, now, advised, interval, n]: [&str; 5], width: usize) -> String {
+    format!("  {setting:<22}{now:<width$}{advised:<10}{interval:<22}{n}")
         .trim_end()
         .to_owned()
 }
 
-fn table_row(recommendation: &Recommendation) -> String {
-    let now = recommendation.current;
-    let now = now.map_or_else(|| "-".to_owned(), |now| now.to_string());
+fn cells(advice: &Advice, recommendation: &Recommendation) -> [String; 5] {
+    let now = advice.now(recommendation);
+    let now = now.unwrap_or_else(|| "-".to_owned());
     let (advised, interval) = match &recommendation.verdict {
         Verdict::Advised {
             value, low, high, ..
         } => (value.to_string(), format!("{low} to {high}")),
         Verdict::Refused { .. } => ("refused".to_owned(), String::new()),
     };
-    let name = recommendation.parameter.name();
-    row([
-        name,
-        &now,
-        &advised,
-        &interval,
-        &recommendation.n.to_string(),
-    ])
+    let name = recommendation.parameter.name().to_owned();
+    [name, now, advised, interval, recommendation.n.to_string()]
 }
 
-fn note(page: &mut String, recommendation: &Recommendation) {
+fn note(page: &mut String, advice: &Advice, recommendation: &Recommendation) {
     let name = recommendation.parameter.name();
     let text = match &recommendation.verdict {
         Verdict::Advised { assumes, .. } => {
             let formula = recommendation.parameter.formula();
-            format!("{name}: {formula}. Assumes {assumes}.")
+            let mut text = format!("{name}: {formula}. Assumes {assumes}.");
+            if let Some(quantile) = follows(advice, recommendation.parameter) {
+                let _ = write!(
+                    text,
+                    " It is {quantile} now, which follows what is measured; a fixed time does not, so it is \
+                     left out below.",
+                );
+            }
+            text
         }
         Verdict::Refused { why, needs } => format!("{name}: refused, {why}. Needs {needs}."),
     };
     for (at, words) in wrapped(&text).iter().enumerate() {
         let indent = if at == 0 { "  " } else { "      " };
         line(page, &format!("{indent}{words}"));
+    }
+}
+
+/// The quantile that a setting is now, and that is better kept.
+fn follows(advice: &Advice, parameter: Parameter) -> Option<&str> {
+    match parameter {
+        Parameter::Hedge => advice.words.hedge.as_deref(),
+        _ => None,
     }
 }
 
@@ -130,7 +147,7 @@ fn policy(advice: &Advice) -> String {
         }
         _ => {}
     }
-    if let Some(hedge) = value(Parameter::Hedge) {
+    if let (Some(hedge), None) = (value(Parameter::Hedge), &advice.words.hedge) {
         add("hedge", format!("{{ after: {hedge} }}"));
     }
     if let Some(Value::Of(failures, calls)) = value(Parameter::Breaker) {
@@ -155,7 +172,8 @@ pub(super) fn json(advice: &[Advice]) -> Json {
     let upstreams: Vec<_> = advice
         .iter()
         .map(|one| {
-            let advice: Vec<_> = one.recommendations.iter().map(as_json).collect();
+            let advice = one.recommendations.iter();
+            let advice: Vec<_> = advice.map(|advice| as_json(one, advice)).collect();
             json!({ "upstream": one.upstream, "attempts": one.observed.timed(), "advice": advice })
         })
         .collect();
@@ -164,10 +182,10 @@ pub(super) fn json(advice: &[Advice]) -> Json {
     json!({ "upstreams": upstreams, "policy": policy })
 }
 
-fn as_json(recommendation: &Recommendation) -> Json {
+fn as_json(advice: &Advice, recommendation: &Recommendation) -> Json {
     let mut json = json!({
         "parameter": recommendation.parameter.name(),
-        "current": recommendation.current.map(|now| now.to_string()),
+        "current": advice.now(recommendation),
         "formula": recommendation.parameter.formula(),
         "window_seconds": recommendation.window.as_secs_f64(),
         "n": recommendation.n,
@@ -200,4 +218,7 @@ fn lasting(window: Duration) -> String {
     }
 }
 
+/// A second `timeout` in a file is an error, and a second rule of a breaker trips it as well.
+const IN_PLACE: &str = "For the policy file, in place of the same settings where it has them; what else a \
+                        mapping has\n(a backoff, a cooldown) stays, but for the rules of a breaker:";
 const WIDTH: usize = 94;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use outlast_sim::advise::{Bucket, Observed, Settings};
+use outlast_sim::advise::{Bucket, Observed, Settings, Value as AdvisedValue};
 use serde_json::Value;
 
 /// A gateway at a time.
@@ -21,6 +21,16 @@ struct Measured {
     counts: Counts,
     busiest: u64,
     settings: Settings,
+    words: Words,
+}
+
+/// What is set to something that advice has no number for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Words {
+    /// When a hedge starts, if that is a quantile: `p95`.
+    pub(super) hedge: Option<String>,
+    /// All rules of a breaker, if one is about a share, or a window that is a time.
+    pub(super) breaker: Option<String>,
 }
 
 /// All that is counted: of two moments, the difference is what happened between them.
@@ -48,7 +58,7 @@ impl Snapshot {
     }
 
     /// Everything since the counters began.
-    pub(super) fn whole(self) -> Vec<(String, Observed)> {
+    pub(super) fn whole(self) -> Vec<(String, Observed, Words)> {
         let at = self.at;
         let upstreams = self.upstreams.into_iter();
         upstreams
@@ -60,7 +70,7 @@ impl Snapshot {
     }
 
     /// What happened since `before`; an error says why that cannot be told.
-    pub(super) fn since(self, before: &Snapshot) -> Result<Vec<(String, Observed)>, String> {
+    pub(super) fn since(self, before: &Snapshot) -> Result<Vec<(String, Observed, Words)>, String> {
         let window = self.at - before.at;
         if window <= 0.0 {
             return Err("the snapshot of --since is not the earlier one; swap them".to_owned());
@@ -117,6 +127,7 @@ impl Measured {
             since: number(samples, "since")?,
             counts,
             busiest: samples["busiest"].as_u64().unwrap_or(0),
+            words: Words::read(set),
             settings: Settings {
                 timeout: millis("timeout_ms"),
                 deadline: millis("deadline_ms"),
@@ -130,7 +141,7 @@ impl Measured {
         })
     }
 
-    fn observed(self, window: f64) -> (String, Observed) {
+    fn observed(self, window: f64) -> (String, Observed, Words) {
         let counts = self.counts;
         let times = |counts: BTreeMap<u64, u64>| {
             let bucket = |(micros, count)| Bucket {
@@ -155,7 +166,44 @@ impl Measured {
             settings: self.settings,
             ..Observed::default()
         };
-        (self.name, observed)
+        (self.name, observed, self.words)
+    }
+}
+
+impl Words {
+    fn read(set: &Value) -> Words {
+        let percent = |share: f64| format!("{}%", (share * 1e6).round() / 1e4);
+        let hedge = set["hedge_quantile"].as_f64();
+        let hedge = hedge.map(|share| format!("p{}", (share * 1e6).round() / 1e4));
+        let within = match (&set["failures_within"], &set["failures_within_ms"]) {
+            (Value::Number(calls), _) => format!(" within {calls} calls"),
+            (_, Value::Number(millis)) => {
+                let time = seconds(millis.as_f64().unwrap_or_default() / 1e3);
+                format!(" within {}", AdvisedValue::Time(time))
+            }
+            _ => String::new(),
+        };
+        let ratio = set["failure_ratio"].as_f64();
+        let ratio = ratio.map(|share| format!("ratio {}{within}", percent(share)));
+        let slow = set["slow_ms"].as_f64().zip(set["slow_ratio"].as_f64());
+        let slow = slow.map(|(millis, share)| {
+            let after = AdvisedValue::Time(seconds(millis / 1e3));
+            format!("{} slower than {after}{within}", percent(share))
+        });
+        let failures = set["failures"].as_u64();
+        let failures = failures.map(|failures| format!("{failures}{within}"));
+        let needs_words =
+            ratio.is_some() || slow.is_some() || set["failures_within_ms"].is_number();
+        let in_a_row = set["consecutive"].as_u64();
+        let in_a_row = in_a_row.map(|failures| format!("{failures} in a row"));
+        let rules: Vec<_> = [in_a_row, failures, ratio, slow]
+            .into_iter()
+            .flatten()
+            .collect();
+        Words {
+            hedge,
+            breaker: needs_words.then(|| rules.join(" or ")),
+        }
     }
 }
 
@@ -227,7 +275,7 @@ mod tests {
     #[test]
     fn a_snapshot_is_what_happened_since_the_counters_began() {
         let snapshot = status(1_000.5, 900.0, &json!([[1.023, 7], [2.047, 1]]), 10);
-        let [(name, observed)] = snapshot.whole().try_into().unwrap();
+        let [(name, observed, _)] = snapshot.whole().try_into().unwrap();
         assert_eq!(name, "up");
         let bucket = |micros, count| Bucket {
             upper: Duration::from_micros(micros),
@@ -255,7 +303,7 @@ mod tests {
     fn two_snapshots_are_what_happened_between_them() {
         let before = status(1_000.0, 900.0, &json!([[1.023, 7]]), 10);
         let after = status(1_060.0, 900.0, &json!([[1.023, 9], [2.047, 1]]), 13);
-        let [(_, observed)] = after.since(&before).unwrap().try_into().unwrap();
+        let [(_, observed, _)] = after.since(&before).unwrap().try_into().unwrap();
         assert_eq!(observed.window, Duration::from_secs(60));
         let counts: Vec<_> = observed.answered.iter().map(|one| one.count).collect();
         assert_eq!((counts, observed.successes), (vec![2, 1], 3));
@@ -265,6 +313,26 @@ mod tests {
         assert!(wrong(earlier).contains("swap them"));
         let restarted = status(1_060.0, 1_030.0, &json!([]), 0);
         assert!(wrong(restarted).contains("began anew"));
+    }
+
+    #[test]
+    fn what_is_no_number_has_words() {
+        let check = |set: Value, hedge: Option<&str>, breaker: Option<&str>| {
+            let words = Words::read(&set);
+            let found = (words.hedge.as_deref(), words.breaker.as_deref());
+            assert_eq!(found, (hedge, breaker), "{set}");
+        };
+        check(json!({ "hedge_quantile": 0.95 }), Some("p95"), None);
+        check(json!({ "hedge_quantile": 0.999 }), Some("p99.9"), None);
+        check(json!({ "consecutive": 5 }), None, None);
+        check(json!({ "failures": 3, "failures_within": 14 }), None, None);
+        let ratio = json!({ "failure_ratio": 0.5, "failures_within_ms": 30_000.0 });
+        check(ratio, None, Some("ratio 50% within 30s"));
+        let all = json!({
+            "consecutive": 5, "failures": 3, "failures_within": 14, "slow_ms": 500.0, "slow_ratio": 0.125,
+        });
+        let told = "5 in a row or 3 within 14 calls or 12.5% slower than 500ms within 14 calls";
+        check(all, None, Some(told));
     }
 
     #[test]

@@ -58,7 +58,7 @@ fn serve(folder: &Path) -> Served {
 routes: {{ all: {{ match: /**, upstream: shop }}, old: {{ match: /old, upstream: store }} }}
 upstreams:
   shop: {{ endpoints: 'http://{}', bulkhead: {{ concurrency: 10, queue: 5 }} }}
-  store: {{ endpoints: 'http://{}' }}
+  store: {{ endpoints: 'http://{}', hedge: {{ after: p95 }}, breaker: {{ ratio: 50% }} }}
 ",
         service(),
         free()
@@ -154,6 +154,14 @@ fn a_serving_gateway_is_advised_where_it_has_seen_enough() {
     assert_eq!(of(&advice, "breaker.failures")["value"], "4 of 17");
     assert_eq!(of(&advice, "retry.attempts")["value"], "2");
 
+    let store = served.advise(folder.path(), &["store", "--json"]);
+    let store: Value = serde_json::from_slice(&store.stdout).unwrap();
+    assert_eq!(of(&store, "hedge.after")["current"], "p95");
+    assert_eq!(
+        of(&store, "breaker.failures")["current"],
+        "ratio 50% within 30s"
+    );
+
     let known = ["shop", "--json", "--peak", "400/s", "--capacity", "600/s"];
     let known = served.advise(folder.path(), &known);
     let known: Value = serde_json::from_slice(&known.stdout).unwrap();
@@ -239,5 +247,47 @@ fn what_cannot_be_asked_is_said_with_its_mend() {
         &[admin, "--capacity", "800/s"],
         2,
         &["name it: shop, store"],
+    );
+}
+
+#[test]
+fn a_hedge_that_follows_what_is_measured_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = |hedge: Value| {
+        let mut settings = serde_json::json!({ "timeout_ms": 1000.0, "failure_ratio": 0.5, "failures_within_ms": 30000.0 });
+        settings[if hedge.is_string() {
+            "hedge_quantile"
+        } else {
+            "hedge_ms"
+        }] = match &hedge {
+            Value::String(_) => 0.95.into(),
+            fixed => fixed.clone(),
+        };
+        let status = serde_json::json!({
+            "at": 1000.0,
+            "upstreams": [{
+                "name": "up",
+                "endpoints": [{ "successes": 2000, "transient": 0, "permanent": 0, "overloads": 0 }],
+                "samples": { "since": 900.0, "answered": [[10.0, 1900], [80.0, 100]], "cut": [], "seconds": [],
+                    "busiest": 20 },
+                "settings": settings,
+            }],
+        });
+        std::fs::write(folder.path().join("status.json"), status.to_string()).unwrap();
+        text(&outlast(folder.path(), &["advise", "status.json"]).stdout)
+    };
+    let follows = status("p95".into());
+    let (why, lines) = follows
+        .split_once("For the policy file, in place of")
+        .unwrap();
+    assert!(why.contains("  hedge.after           p95 "), "{follows}");
+    assert!(why.contains("ratio 50% within 30s"), "{follows}");
+    assert!(why.contains("It is p95 now"), "{follows}");
+    assert!(!lines.contains("hedge"), "{follows}");
+    assert!(lines.contains("    breaker: { failures: "), "{follows}");
+    let fixed = status(5.into());
+    assert!(
+        !fixed.contains("It is") && fixed.contains("    hedge: { after: "),
+        "{fixed}"
     );
 }

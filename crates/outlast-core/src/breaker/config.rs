@@ -194,13 +194,35 @@ impl Config {
         self.consecutive
     }
 
-    /// Failures within the window that trip it, and the calls of the window.
-    pub(crate) fn failures_within(&self) -> Option<(u32, Option<u32>)> {
-        let calls = match self.window {
-            Window::Calls(calls) => Some(calls.get()),
-            Window::Time(_) => None,
-        };
-        self.failures.map(|failures| (failures, calls))
+    /// Failures within the window that trip it.
+    pub(crate) fn failures_within(&self) -> Option<u32> {
+        self.failures
+    }
+
+    /// The share of failures within the window that trips it.
+    pub(crate) fn failing_share(&self) -> Option<Ratio> {
+        self.failure_ratio
+    }
+
+    /// From when on calls are slow, and the share of slow ones within the window that trips it.
+    pub(crate) fn slow_share(&self) -> Option<(Duration, Ratio)> {
+        self.slow
+    }
+
+    /// The time that the window is, unless it is so many calls, or no rule looks at it.
+    pub(crate) fn window_time(&self) -> Option<Duration> {
+        match self.window {
+            Window::Time(time) if self.needs_window() => Some(time),
+            Window::Time(_) | Window::Calls(_) => None,
+        }
+    }
+
+    /// The calls that the window is, unless it is a time, or no rule looks at it.
+    pub(crate) fn window_calls(&self) -> Option<u32> {
+        match self.window {
+            Window::Calls(calls) if self.needs_window() => Some(calls.get()),
+            Window::Calls(_) | Window::Time(_) => None,
+        }
     }
 
     /// Whether it is not in shadow mode.

@@ -19,10 +19,20 @@ pub struct Settings {
     pub queue: Option<u32>,
     /// When a hedge starts, if that is a fixed time.
     pub hedge: Option<Duration>,
+    /// When a hedge starts, if that is a quantile of what was measured.
+    pub hedge_quantile: Option<Ratio>,
     /// Failures in a row that trip a breaker.
     pub consecutive: Option<u32>,
-    /// Failures that trip a breaker, and among how many calls; `None` for those of a time.
-    pub failures: Option<(u32, Option<u32>)>,
+    /// Failures within its window that trip a breaker.
+    pub failures: Option<u32>,
+    /// The share of failures within its window that trips a breaker.
+    pub failure_ratio: Option<Ratio>,
+    /// From when on calls are slow, and the share of them within its window that trips a breaker.
+    pub slow: Option<(Duration, Ratio)>,
+    /// The calls of a breaker's window, if it is of calls.
+    pub window_calls: Option<u32>,
+    /// The time of a breaker's window, if it is a time.
+    pub window_time: Option<Duration>,
     /// Attempts per call, without hedges and failovers.
     pub attempts: u32,
     /// Extra attempts as a share of successes.
@@ -39,8 +49,13 @@ impl Config {
             concurrency: self.bulkhead.map(|bulkhead| bulkhead.seats()),
             queue: self.bulkhead.map(|bulkhead| bulkhead.places()),
             hedge: self.hedge.and_then(|hedge| hedge.fixed()),
+            hedge_quantile: self.hedge.and_then(|hedge| hedge.quantile_of()),
             consecutive: breaker.and_then(|breaker| breaker.consecutive_failures()),
             failures: breaker.and_then(|breaker| breaker.failures_within()),
+            failure_ratio: breaker.and_then(|breaker| breaker.failing_share()),
+            slow: breaker.and_then(|breaker| breaker.slow_share()),
+            window_calls: breaker.and_then(|breaker| breaker.window_calls()),
+            window_time: breaker.and_then(|breaker| breaker.window_time()),
             attempts: self.retry.map_or(1, |retry| retry.limit()),
             budget: self.budget.map(|budget| budget.share()),
         }
@@ -62,8 +77,13 @@ mod tests {
             concurrency: None,
             queue: None,
             hedge: None,
+            hedge_quantile: None,
             consecutive: None,
             failures: None,
+            failure_ratio: None,
+            slow: None,
+            window_calls: None,
+            window_time: None,
             attempts: 1,
             budget: Some(Ratio::percent(10)),
         };
@@ -82,14 +102,29 @@ mod tests {
             concurrency: Some(10),
             queue: Some(20),
             hedge: Some(short / 2),
+            hedge_quantile: None,
             consecutive: Some(5),
-            failures: Some((3, Some(14))),
+            failures: Some(3),
+            failure_ratio: None,
+            slow: None,
+            window_calls: Some(14),
+            window_time: None,
             attempts: 2,
             budget: None,
         };
         assert_eq!(full.settings(), expected);
         let timed = breaker::Config::failures(3, Window::Time(long));
         let timed = Config::new("up").breaker(timed).settings();
-        assert_eq!(timed.failures, Some((3, None)));
+        assert_eq!((timed.failures, timed.window_calls), (Some(3), None));
+        assert_eq!(timed.window_time, Some(long));
+        let half = Ratio::percent(50);
+        let share = breaker::Config::failure_ratio(half, Window::Time(long));
+        let share = Config::new("up")
+            .breaker(share.or_slow_calls(short, half))
+            .hedge(hedge::Config::after_quantile(Ratio::percent(95)))
+            .settings();
+        assert_eq!(share.hedge_quantile, Some(Ratio::percent(95)));
+        assert_eq!(share.failure_ratio, Some(half));
+        assert_eq!(share.slow, Some((short, half)));
     }
 }

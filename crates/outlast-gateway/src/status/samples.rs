@@ -38,12 +38,22 @@ pub struct SettingsStatus {
     pub queue: Option<u32>,
     /// When a hedge starts, if that is a fixed time.
     pub hedge_ms: Option<f64>,
+    /// When a hedge starts, if that is a quantile of what was measured: 0.95 for `p95`.
+    pub hedge_quantile: Option<f64>,
     /// Failures in a row that trip a breaker.
     pub consecutive: Option<u32>,
     /// Failures within its window that trip a breaker.
     pub failures: Option<u32>,
+    /// The share of failures within its window that trips a breaker.
+    pub failure_ratio: Option<f64>,
+    /// From when on calls are slow, if a share of them trips a breaker.
+    pub slow_ms: Option<f64>,
+    /// That share.
+    pub slow_ratio: Option<f64>,
     /// The calls of that window, unless it is a time.
     pub failures_within: Option<u32>,
+    /// The time of that window, unless it is of calls.
+    pub failures_within_ms: Option<f64>,
     /// Attempts per call, without hedges and failovers.
     pub attempts: u32,
     /// Extra attempts as a share of successes.
@@ -82,9 +92,14 @@ pub(super) fn settings(upstream: &Upstream, table: &Table) -> SettingsStatus {
         concurrency: set.concurrency,
         queue: set.queue,
         hedge_ms: set.hedge.map(millis),
+        hedge_quantile: set.hedge_quantile.map(|quantile| quantile.as_f64()),
         consecutive: set.consecutive,
-        failures: set.failures.map(|(failures, _)| failures),
-        failures_within: set.failures.and_then(|(_, calls)| calls),
+        failures: set.failures,
+        failure_ratio: set.failure_ratio.map(|ratio| ratio.as_f64()),
+        slow_ms: set.slow.map(|(after, _)| millis(after)),
+        slow_ratio: set.slow.map(|(_, ratio)| ratio.as_f64()),
+        failures_within: set.window_calls,
+        failures_within_ms: set.window_time.map(millis),
         attempts: set.attempts,
         budget: set.budget.map(|budget| budget.as_f64()),
     }

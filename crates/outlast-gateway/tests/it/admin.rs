@@ -65,7 +65,9 @@ fn measurements_are_told_in_full_and_cut_attempts_are_among_them() {
     assert!(at.as_f64() > since.as_f64(), "{at} {since}");
     let settings = serde_json::json!({
         "timeout_ms": 100.0, "deadline_ms": 5000.0, "concurrency": 10, "queue": 5,
-        "hedge_ms": null, "consecutive": null, "failures": 3, "failures_within": 14,
+        "hedge_ms": null, "hedge_quantile": null, "consecutive": null, "failures": 3,
+        "failure_ratio": null, "slow_ms": null, "slow_ratio": null,
+        "failures_within": 14, "failures_within_ms": null,
         "attempts": 1, "budget": 0.1,
     });
     assert_eq!(up["settings"], settings);
