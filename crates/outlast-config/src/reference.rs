@@ -17,11 +17,16 @@ pub fn scenario_reference() -> String {
 
 fn reference_of(file: &'static Section) -> String {
     let mut page = String::new();
-    of(&mut page, file);
+    of(&mut page, file, &mut Vec::new());
     page
 }
 
-fn of(page: &mut String, section: &'static Section) {
+/// A section that is part of several is told with the first of them.
+fn of(page: &mut String, section: &'static Section, told: &mut Vec<&'static Section>) {
+    if told.iter().any(|known| std::ptr::eq(*known, section)) {
+        return;
+    }
+    told.push(section);
     let mut inner: Vec<&'static Section> = Vec::new();
     write(
         page,
@@ -46,7 +51,7 @@ fn of(page: &mut String, section: &'static Section) {
     }
     page.push('\n');
     for section in inner {
-        of(page, section);
+        of(page, section, told);
     }
 }
 

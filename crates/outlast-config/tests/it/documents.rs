@@ -51,6 +51,19 @@ fn the_reference_of_scenarios_is_that_of_the_code() {
 }
 
 #[test]
+fn every_section_of_scenarios_is_told_once() {
+    let reference = outlast_config::scenario_reference();
+    let mut names: Vec<_> = reference
+        .lines()
+        .filter(|line| line.starts_with("### "))
+        .collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "{names:?}");
+}
+
+#[test]
 fn the_scenario_in_the_guide_is_good() {
     let block = SCENARIOS.split("```yaml\n").nth(1).unwrap();
     let text = block.split("```").next().unwrap();
