@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::UNABLE;
 
@@ -54,9 +55,30 @@ pub(crate) fn word(file: &Path) -> String {
     }
 }
 
+/// A time as a file would have it: in whole hours or minutes, if it is.
+pub(crate) fn time(time: Duration) -> String {
+    match (time.as_secs(), time.subsec_nanos()) {
+        (0, _) | (_, 1..) => format!("{time:?}"),
+        (seconds, 0) if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        (seconds, 0) if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        (seconds, 0) => format!("{seconds}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_as_in_files() {
+        let check = |millis, text: &str| assert_eq!(time(Duration::from_millis(millis)), text);
+        check(0, "0ns");
+        check(250, "250ms");
+        check(1_500, "1.5s");
+        check(90_000, "90s");
+        check(300_000, "5m");
+        check(7_200_000, "2h");
+    }
 
     #[test]
     fn a_command_line_can_be_pasted() {

@@ -35,10 +35,7 @@ pub(crate) fn run(serve: &Serve) -> ExitCode {
             return ExitCode::from(failed(&problems));
         }
     };
-    loaded
-        .warnings()
-        .iter()
-        .for_each(|warning| output::tell(warning));
+    loaded.warnings().iter().for_each(output::tell);
     let plan = loaded.into_plan();
     let source = serve.file.clone();
     let options = Options {

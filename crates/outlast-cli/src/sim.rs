@@ -29,16 +29,17 @@ pub(crate) fn run(sim: &Sim) -> ExitCode {
     if let Some(what) = sim.find_limit {
         return limit::find(sim, &trials[0].0, what);
     }
+    let settles = trials[0].0.scenario().settles;
     let trials = match alike(trials) {
         Ok(trials) => trials,
         Err(failure) => {
-            eprintln!("{failure}");
+            output::tell(failure);
             return ExitCode::from(UNABLE);
         }
     };
     let mut results = Vec::new();
     for (trial, policy) in trials {
-        match Outcome::of(sim, trial, policy) {
+        match Outcome::of(sim, trial, policy, settles) {
             Ok(outcome) => results.push(outcome),
             Err(failure) => {
                 output::tell(failure);
@@ -75,18 +76,21 @@ struct Outcome {
     policy: PathBuf,
     trial: Trial,
     seed: u64,
+    /// Whether the warm-up was found out.
+    settles: bool,
     batch: Batch,
     kept: Vec<Kept>,
 }
 
 impl Outcome {
-    fn of(sim: &Sim, trial: Trial, policy: PathBuf) -> Result<Outcome, Failure> {
+    fn of(sim: &Sim, trial: Trial, policy: PathBuf, settles: bool) -> Result<Outcome, Failure> {
         let (seed, runs) = seeds(sim, &trial);
         let batch = runs_of(sim, &trial, seed, runs, &policy.display().to_string())?;
         Ok(Outcome {
             kept: batch.kept(&trial.scenario().promises),
             policy,
             seed,
+            settles,
             batch,
             trial,
         })

@@ -22,7 +22,7 @@ use outlast_core::upstream::Config;
 pub use self::batch::{Batch, Kept, batch, precise_batch};
 pub use self::course::{Course, CourseSecond};
 pub use self::limit::{Head, Scaled, head_room};
-pub use self::measure::Run;
+pub use self::measure::{ClientRun, Run};
 pub use self::recovery::Recovery;
 use crate::model::RunError;
 use crate::statistics::unsettled;

@@ -16,7 +16,7 @@ pub(super) fn picture(sim: &Sim, results: &[Outcome]) -> Picture {
         .to_string_lossy();
     let runs = first.batch.runs.len();
     let mut panels = vec![
-        panel("calls", "calls/s", results, |course| {
+        panel("calls/s", "", results, |course| {
             let mean = |sum: u64| sum as f64 / f64::from(course.runs);
             course
                 .seconds
@@ -32,7 +32,7 @@ pub(super) fn picture(sim: &Sim, results: &[Outcome]) -> Picture {
                 .map(|second| mean(second.good))
                 .collect()
         }),
-        panel("attempts", "attempts/s", results, |course| {
+        panel("attempts/s", "", results, |course| {
             let mean = |sum: u64| sum as f64 / f64::from(course.runs);
             course
                 .seconds
@@ -57,9 +57,9 @@ pub(super) fn picture(sim: &Sim, results: &[Outcome]) -> Picture {
             // It is only asked whether it is there.
             continue;
         }
-        let title = format!("at {}, waiting or worked on", service.name);
+        let title = format!("requests at {}, waiting or worked on", service.name);
         let at = move |course: &Course| means(&course.present[number], course.runs);
-        panels.push(panel(&title, "requests", results, at));
+        panels.push(panel(&title, "", results, at));
     }
     for number in 0..first.batch.course.open.len() {
         let opens = |outcome: &Outcome| {
@@ -77,7 +77,7 @@ pub(super) fn picture(sim: &Sim, results: &[Outcome]) -> Picture {
                     .get(number)
                     .map_or(Vec::new(), |open| means(open, course.runs))
             };
-            panels.push(panel(&title, "breakers", results, at));
+            panels.push(panel(&title, "", results, at));
         }
     }
     bands(&mut panels, scenario);

@@ -52,12 +52,18 @@ fn run(run: &Run, outcome: &Outcome) -> Value {
     let measures = ROWS
         .iter()
         .map(|row| (row.key.to_owned(), json!((row.of)(run))));
+    let clients = outcome.trial.scenario().clients.iter().zip(&run.clients);
+    let clients = clients.map(|(client, fared)| {
+        let fared = json!({ "goodput": fared.goodput, "latency_p99_seconds": fared.p99 });
+        (client.name.clone(), fared)
+    });
     json!({
         "seed": run.seed,
         "trace": format!("{:016x}", run.hash),
         "events": run.events,
         "calls": run.calls,
         "measures": measures.collect::<Map<_, _>>(),
+        "clients": clients.collect::<Map<_, _>>(),
         "peaks": peaks.collect::<Map<_, _>>(),
         "recovery": run.recovery.map(|recovery| json!({
             "recovered": recovery.recovered,

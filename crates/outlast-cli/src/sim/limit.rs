@@ -57,7 +57,7 @@ pub(super) fn find(sim: &Sim, trial: &Trial, what: FindLimit) -> ExitCode {
             let told = if sim.json {
                 format!("{:#}\n", document(&head, what))
             } else {
-                page(&head, what)
+                page(&head, what, !trial.scenario().promises.is_empty())
             };
             // Today's point is the one that has to hold.
             let code = match head.holds >= 1.0 {
@@ -80,7 +80,8 @@ fn name(what: FindLimit) -> &'static str {
     }
 }
 
-fn page(head: &Head, what: FindLimit) -> String {
+/// Where there are no promises, it is told of runs that recover.
+fn page(head: &Head, what: FindLimit, promised: bool) -> String {
     let mut tried = head.tried.clone();
     tried.sort_by(|one, other| one.0.total_cmp(&other.0));
     let line = |(factor, share): &(f64, Share)| {
@@ -94,16 +95,20 @@ fn page(head: &Head, what: FindLimit) -> String {
     };
     let lines: String = tried.iter().map(line).collect();
     let name = name(what);
+    let (who, hold, fail) = match promised {
+        true => ("promises", "hold", "are broken"),
+        false => ("runs", "recover", "do not"),
+    };
     let verdict = match head.breaks {
         None => format!(
-            "promises hold at {:.0} times the {name}, the most that is tried",
+            "{who} {hold} at {:.0} times the {name}, the most that is tried",
             head.holds
         ),
         Some(breaks) if head.holds == 0.0 => {
-            format!("promises are broken at {breaks:.3} times the {name} already, and above")
+            format!("{who} {fail} at {breaks:.3} times the {name} already, and above")
         }
         Some(breaks) => format!(
-            "promises hold at {:.3} times the {name} and are broken at {breaks:.3}: head-room {:+.0} %",
+            "{who} {hold} at {:.3} times the {name} and {fail} at {breaks:.3}: head-room {:+.0} %",
             head.holds,
             (f64::midpoint(head.holds, breaks) - 1.0) * 100.0
         ),

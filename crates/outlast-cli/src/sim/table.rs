@@ -43,7 +43,7 @@ pub(super) fn page(sim: &Sim, results: &[Outcome]) -> String {
             let line = format!("  {name:<28}  {difference:>11}  {half:<12}  {saved}");
             add(&mut page, format_args!("{}\n", line.trim_end()));
         }
-        page.push('\n');
+        add(&mut page, format_args!("\n{}\n\n", verdict(one, other)));
     }
     page
 }
@@ -77,6 +77,10 @@ pub(super) fn html(sim: &Sim, results: &[Outcome]) -> String {
             "common random numbers",
         ];
         table(&mut page, head.map(str::to_owned), differences(one, other));
+        add(
+            &mut page,
+            format_args!("<p>{}</p>\n", escaped(&verdict(one, other))),
+        );
     }
     page
 }
@@ -105,14 +109,15 @@ fn title(sim: &Sim, outcome: &Outcome) -> String {
         many => format!("{many} runs from seed {}", outcome.seed),
     };
     let counted = match scenario.warm_up {
+        Duration::ZERO if outcome.settles => ", counted from the start on".to_owned(),
         Duration::ZERO => String::new(),
-        warm_up => format!(", counted from {warm_up:?} on"),
+        warm_up => format!(", counted from {} on", output::time(warm_up)),
     };
     format!(
-        "{} with {}: {seeds}, {:?} each{counted}",
+        "{} with {}: {seeds}, {} each{counted}",
         sim.scenario.display(),
         outcome.policy.display(),
-        scenario.lasts
+        output::time(scenario.lasts)
     )
 }
 
@@ -128,6 +133,7 @@ fn measures(outcome: &Outcome) -> Vec<[String; 4]> {
         let [value, half, range] = cells.unwrap_or_else(|| ["-".into(), "".into(), "".into()]);
         rows.push([row.name.to_owned(), value, half, range]);
     }
+    rows.extend(of_clients(outcome));
     for (number, service) in outcome.trial.scenario().services.iter().enumerate() {
         let peak = |run: &Run| run.peaks[number] as f64;
         if let Some(mean) = batch.mean(peak) {
@@ -142,6 +148,32 @@ fn measures(outcome: &Outcome) -> Vec<[String; 4]> {
         }
     }
     rows.extend(recovery(outcome));
+    rows
+}
+
+/// Goodput and p99 of each client, if there are several.
+fn of_clients(outcome: &Outcome) -> Vec<[String; 4]> {
+    let clients = &outcome.trial.scenario().clients;
+    let mut rows = Vec::new();
+    if clients.len() < 2 {
+        return rows;
+    }
+    for (number, client) in clients.iter().enumerate() {
+        let name = &client.name;
+        let goodput = outcome.batch.mean(|run| run.clients[number].goodput);
+        let p99 = outcome.batch.mean(|run| run.clients[number].p99);
+        for (what, unit, mean) in [
+            ("goodput", Unit::Share, goodput),
+            ("latency p99", Unit::Seconds, p99),
+        ] {
+            let cells = mean.map(|mean| {
+                let half = unit.show_half(mean.half_width);
+                [unit.show(mean.mean), half, range_of(unit, &mean)]
+            });
+            let [value, half, range] = cells.unwrap_or_else(|| ["-".into(), "".into(), "".into()]);
+            rows.push([format!("{what} of {name}"), value, half, range]);
+        }
+    }
     rows
 }
 
@@ -272,6 +304,23 @@ fn difference_title(one: &Outcome, other: &Outcome) -> String {
         "{} less {}, in the same worlds",
         other.policy.display(),
         one.policy.display()
+    )
+}
+
+/// Who keeps how much, in a line.
+fn verdict(one: &Outcome, other: &Outcome) -> String {
+    if one.batch.hash() == other.batch.hash() {
+        return "both files do the same here, event by event".to_owned();
+    }
+    let kept = |outcome: &Outcome| outcome.kept.iter().filter(|kept| kept.kept).count();
+    format!(
+        "{} keeps {} of {} promises, {} {} of {}",
+        one.policy.display(),
+        kept(one),
+        one.kept.len(),
+        other.policy.display(),
+        kept(other),
+        other.kept.len()
     )
 }
 

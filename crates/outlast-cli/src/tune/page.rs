@@ -206,24 +206,44 @@ fn trade(tuned: &Tuned) -> String {
                 "BROKEN"
             }
             .to_owned(),
-            words(tuned, &tuned.candidates.all[*candidate]),
+            String::new(),
         ]);
+        let [first, rest @ ..] = &words(tuned, &tuned.candidates.all[*candidate])[..] else {
+            continue;
+        };
+        let last = rows.last_mut().expect("it was pushed just now");
+        last[3].clone_from(first);
+        for more in rest {
+            let nothing = String::new;
+            rows.push([nothing(), nothing(), nothing(), more.clone()]);
+        }
     }
     page.push_str(&table(&rows));
     page
 }
 
-/// What differs from what there is.
-fn words(tuned: &Tuned, candidate: &Candidate) -> String {
-    let pairs = tuned.settings.iter().zip(&candidate.values);
-    let words =
-        pairs.filter_map(|(setting, value)| Some(format!("{} {}", setting.name, value.as_ref()?)));
-    let words: Vec<_> = words.collect();
-    if words.is_empty() {
-        "as it is".to_owned()
-    } else {
-        words.join(", ")
+/// What differs from what there is: a line for each upstream, or more if they get long.
+fn words(tuned: &Tuned, candidate: &Candidate) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut upstream = "";
+    for (setting, value) in tuned.settings.iter().zip(&candidate.values) {
+        let Some(value) = value else { continue };
+        let word = format!("{} {value}", setting.name);
+        let last = lines.last_mut().filter(|_| upstream == setting.upstream);
+        match last {
+            Some(last) if last.len() + word.len() < LONGEST => {
+                last.push_str(", ");
+                last.push_str(&word);
+            }
+            Some(_) => lines.push(format!("  {word}")),
+            None => lines.push(format!("{}: {word}", setting.upstream)),
+        }
+        upstream = &setting.upstream;
     }
+    if lines.is_empty() {
+        lines.push("as it is".to_owned());
+    }
+    lines
 }
 
 fn replay(tune: &Tune, tuned: &Tuned) -> String {
@@ -330,5 +350,7 @@ fn line(page: &mut String, text: std::fmt::Arguments<'_>) {
     writeln!(page, "{text}").expect("a string takes everything");
 }
 
+/// Longer lists of settings go on in the next line.
+const LONGEST: usize = 60;
 /// More points show no more of the price.
 const MOST_ROWS: usize = 8;

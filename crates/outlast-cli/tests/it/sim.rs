@@ -113,6 +113,61 @@ fn a_broken_promise_is_the_exit_code() {
 }
 
 #[test]
+fn what_is_compared_has_a_last_line() {
+    let folder = world();
+    let (_, told, _) = sim(folder.path(), "queue.yaml --vs naive.yaml --runs 3");
+    let last = "\npolicy.yaml keeps 5 of 5 promises, naive.yaml 2 of 5\n\n";
+    assert!(told.ends_with(last), "{told}");
+    let (_, told, _) = sim(folder.path(), "queue.yaml --vs policy.yaml --runs 2");
+    assert!(
+        told.ends_with("\nboth files do the same here, event by event\n\n"),
+        "{told}"
+    );
+}
+
+#[test]
+fn several_clients_have_rows_of_their_own() {
+    let folder = world();
+    let (_, told, _) = sim(folder.path(), "queue.yaml --runs 2");
+    assert!(!told.contains("goodput of shop "), "{told}");
+    let clients = "clients:\n  hasty: { upstream: db, rate: 5/s, deadline: 1ms }";
+    let scenario = SCENARIO.replace("clients:", clients);
+    std::fs::write(folder.path().join("queue.yaml"), scenario).unwrap();
+    let (_, told, _) = sim(folder.path(), "queue.yaml --runs 2");
+    let row = |name: &str| {
+        let line = told
+            .lines()
+            .find(|line| line.trim_start().starts_with(name));
+        let line = line.unwrap_or_else(|| panic!("{name}: {told}"));
+        line.trim_start()[name.len()..]
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(row("goodput of hasty"), "0.00");
+    assert_eq!(row("latency p99 of hasty"), "-");
+    assert_ne!(row("goodput of shop"), "0.00");
+    assert_ne!(row("latency p99 of shop"), "-");
+}
+
+#[test]
+fn what_is_counted_is_told() {
+    let folder = world();
+    let scenario = SCENARIO
+        .replace("warm_up: 5s", "warm_up: auto")
+        .replace("for: 60s", "for: 5m")
+        .replace("from: 20s, to: 30s", "from: 240s, to: 250s");
+    std::fs::write(folder.path().join("queue.yaml"), scenario).unwrap();
+    let (_, told, errors) = sim(folder.path(), "queue.yaml --runs 2");
+    let head = told.lines().next().unwrap_or(&errors);
+    assert!(
+        head.contains(": 2 runs from seed 7, 5m each, counted from "),
+        "{head}"
+    );
+}
+
+#[test]
 fn a_limit_is_that_of_something() {
     let folder = world();
     let (world, promises) = SCENARIO.split_once("promises:").unwrap();
@@ -132,7 +187,7 @@ fn a_limit_is_that_of_something() {
     );
     // Without promises, what breaks is recovery.
     let faults = format!("{calm}timeline:{timeline}");
-    check(&faults, "--find-limit load", 0, "promises hold at");
+    check(&faults, "--find-limit load", 0, "runs recover at");
     check(
         &format!("{faults}promises:{promises}"),
         "--find-limit load",

@@ -72,6 +72,15 @@ fn a_bad_policy_becomes_one_that_keeps_its_promises() {
         "{told}"
     );
     assert!(told.contains("is a fifth lower or higher"), "{told}");
+    let (_, trade) = told.split_once("goodput against attempts").unwrap();
+    assert!(trade.contains("  stock: timeout "), "{told}");
+    assert!(
+        trade
+            .lines()
+            .skip(1)
+            .all(|line| line.len() < 100 || line.starts_with("again")),
+        "{told}"
+    );
 
     // It is the author's file with other values.
     let better = std::fs::read_to_string(folder.join("better.yaml")).unwrap();

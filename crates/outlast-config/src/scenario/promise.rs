@@ -215,9 +215,10 @@ fn window(rest: &mut &[&str]) -> Result<Window, String> {
         ["during", "faults", ..] => (Window::During, 2),
         ["before", "faults", ..] => (Window::Before, 2),
         ["from", from, "to", to, ..] => {
+            let written = (from, to);
             let (from, to) = (value::duration(from)?, value::duration(to)?);
             if from >= to {
-                return Err(format!("`{from:?}` is not before `{to:?}`"));
+                return Err(format!("`{}` is not before `{}`", written.0, written.1));
             }
             (Window::Between(Span { from, to }), 4)
         }
@@ -335,7 +336,7 @@ mod tests {
             ("goodput >= 0.95", "share in percent"),
             ("p99 < 300", "needs a unit"),
             ("goodput >= 95% within 5s", "`within 5s` is not understood"),
-            ("goodput >= 95% from 2s to 1s", "is not before"),
+            ("goodput >= 95% from 2m to 1m", "`2m` is not before `1m`"),
             ("recovery < 3s during faults", "whole runs"),
             ("goodput >= 95% in 9 of runs", "share in percent"),
             ("goodput >= 95% in 0% of runs", "is no promise"),

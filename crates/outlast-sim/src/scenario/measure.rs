@@ -37,12 +37,23 @@ pub struct Run {
     pub wasted: f64,
     /// Requests that were begun after their deadline.
     pub late: u64,
+    /// By the scenario's clients.
+    pub clients: Vec<ClientRun>,
     /// The most requests at once, by the scenario's services.
     pub peaks: Vec<u64>,
     /// How it recovered, if something happens that is over.
     pub recovery: Option<Recovery>,
     /// What was measured for each promise; `None` where there is nothing to measure.
     pub measured: Vec<Option<f64>>,
+}
+
+/// How a client fared in one run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClientRun {
+    /// The share of its calls that were answered well and in time; not a number if it made none.
+    pub goodput: f64,
+    /// In seconds, what one in a hundred of its good calls exceeds; not a number if there is none.
+    pub p99: f64,
 }
 
 impl Run {
@@ -85,6 +96,13 @@ pub(super) fn measure(seed: u64, report: &Report, numbers: &Numbers, scenario: &
         quantiles: [0.5, 0.99, 0.999].map(|share| quantile(&clients, share).unwrap_or(f64::NAN)),
         wasted: wasted(&services),
         late: services.iter().map(|service| service.late).sum(),
+        clients: clients
+            .iter()
+            .map(|client| ClientRun {
+                goodput: client.success(),
+                p99: quantile(&[client], 0.99).unwrap_or(f64::NAN),
+            })
+            .collect(),
         peaks: services.iter().map(|service| service.peak).collect(),
         recovery,
         measured: Vec::new(),
