@@ -10,17 +10,15 @@ mod source;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use outlast_sim::advise::{Goals, Observed, Parameter, Recommendation};
+use outlast_sim::advise::{Goals, Parameter, Recommendation};
 
-use self::snapshot::{Snapshot, Words};
+use self::snapshot::{Seen, Snapshot};
 use crate::commands::Advise;
 use crate::{FAILED, UNABLE, WRONG, output};
 
 /// The advice for an upstream.
 struct Advice {
-    upstream: String,
-    observed: Observed,
-    words: Words,
+    seen: Seen,
     recommendations: Vec<Recommendation>,
 }
 
@@ -28,8 +26,8 @@ impl Advice {
     /// What a setting is now, if it is known.
     fn now(&self, recommendation: &Recommendation) -> Option<String> {
         let words = match recommendation.parameter {
-            Parameter::Hedge => self.words.hedge.clone(),
-            Parameter::Breaker => self.words.breaker.clone(),
+            Parameter::Hedge => self.seen.words.hedge.clone(),
+            Parameter::Breaker => self.seen.words.breaker.clone(),
             _ => None,
         };
         words.or_else(|| recommendation.current.map(|now| now.to_string()))
@@ -55,11 +53,9 @@ pub(crate) fn run(advise: &Advise) -> ExitCode {
     let goals = goals(advise);
     let advice: Vec<_> = meant
         .into_iter()
-        .map(|(upstream, observed, words)| Advice {
-            upstream,
-            words,
-            recommendations: outlast_sim::advise::advise(&observed, &goals),
-            observed,
+        .map(|seen| Advice {
+            recommendations: outlast_sim::advise::advise(&seen.observed, &goals),
+            seen,
         })
         .collect();
     let told = if advise.json {
@@ -76,7 +72,7 @@ pub(crate) fn run(advise: &Advise) -> ExitCode {
 }
 
 /// What was measured of each upstream in the window that is meant.
-fn measured(advise: &Advise) -> Result<Vec<(String, Observed, Words)>, String> {
+fn measured(advise: &Advise) -> Result<Vec<Seen>, String> {
     let first = source::read(&advise.source)?;
     if let Some(file) = &advise.since {
         let before = source::read_file(file)?;
@@ -104,11 +100,8 @@ fn later(source: &str, length: Duration) -> Result<Snapshot, String> {
 }
 
 /// The upstreams that were asked for.
-fn meant(
-    measured: Vec<(String, Observed, Words)>,
-    advise: &Advise,
-) -> Result<Vec<(String, Observed, Words)>, (String, u8)> {
-    let names: Vec<_> = measured.iter().map(|(name, ..)| name.clone()).collect();
+fn meant(measured: Vec<Seen>, advise: &Advise) -> Result<Vec<Seen>, (String, u8)> {
+    let names: Vec<_> = measured.iter().map(|seen| seen.upstream.clone()).collect();
     let Some(asked) = &advise.upstream else {
         let told = advise.capacity.or(advise.cold).or(advise.peak);
         if told.is_some() && names.len() > 1 {
@@ -122,7 +115,7 @@ fn meant(
     };
     let found: Vec<_> = measured
         .into_iter()
-        .filter(|(name, ..)| name == asked)
+        .filter(|seen| seen.upstream == *asked)
         .collect();
     if !found.is_empty() {
         return Ok(found);

@@ -11,7 +11,7 @@ use super::Advice;
 pub(super) fn text(advice: &[Advice]) -> String {
     let mut page = String::new();
     for one in advice {
-        let (name, observed) = (&one.upstream, &one.observed);
+        let (name, observed) = (&one.seen.upstream, &one.seen.observed);
         let (timed, window) = (observed.timed(), lasting(observed.window));
         line(
             &mut page,
@@ -95,7 +95,7 @@ fn note(page: &mut String, advice: &Advice, recommendation: &Recommendation) {
 /// The quantile that a setting is now, and that is better kept.
 fn follows(advice: &Advice, parameter: Parameter) -> Option<&str> {
     match parameter {
-        Parameter::Hedge => advice.words.hedge.as_deref(),
+        Parameter::Hedge => advice.seen.words.hedge.as_deref(),
         _ => None,
     }
 }
@@ -131,7 +131,7 @@ fn policy(advice: &Advice) -> String {
         add("timeout", timeout.to_string());
     }
     // A queue needs seats to wait for.
-    let set = advice.observed.settings.concurrency.map(Value::Count);
+    let set = advice.seen.observed.settings.concurrency.map(Value::Count);
     match (
         value(Parameter::Concurrency).or(set),
         value(Parameter::Queue),
@@ -147,7 +147,7 @@ fn policy(advice: &Advice) -> String {
         }
         _ => {}
     }
-    if let (Some(hedge), None) = (value(Parameter::Hedge), &advice.words.hedge) {
+    if let (Some(hedge), None) = (value(Parameter::Hedge), &advice.seen.words.hedge) {
         add("hedge", format!("{{ after: {hedge} }}"));
     }
     if let Some(Value::Of(failures, calls)) = value(Parameter::Breaker) {
@@ -165,7 +165,7 @@ fn policy(advice: &Advice) -> String {
     if lines.is_empty() {
         return lines;
     }
-    format!("  {}:\n{lines}", advice.upstream)
+    format!("  {}:\n{lines}", advice.seen.upstream)
 }
 
 pub(super) fn json(advice: &[Advice]) -> Json {
@@ -174,7 +174,7 @@ pub(super) fn json(advice: &[Advice]) -> Json {
         .map(|one| {
             let advice = one.recommendations.iter();
             let advice: Vec<_> = advice.map(|advice| as_json(one, advice)).collect();
-            json!({ "upstream": one.upstream, "attempts": one.observed.timed(), "advice": advice })
+            json!({ "upstream": one.seen.upstream, "attempts": one.seen.observed.timed(), "advice": advice })
         })
         .collect();
     let lines: String = advice.iter().map(policy).collect();

@@ -24,6 +24,14 @@ struct Measured {
     words: Words,
 }
 
+/// What was seen of an upstream in a window.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) upstream: String,
+    pub(super) observed: Observed,
+    pub(super) words: Words,
+}
+
 /// What is set to something that advice has no number for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Words {
@@ -58,7 +66,7 @@ impl Snapshot {
     }
 
     /// Everything since the counters began.
-    pub(super) fn whole(self) -> Vec<(String, Observed, Words)> {
+    pub(super) fn whole(self) -> Vec<Seen> {
         let at = self.at;
         let upstreams = self.upstreams.into_iter();
         upstreams
@@ -70,7 +78,7 @@ impl Snapshot {
     }
 
     /// What happened since `before`; an error says why that cannot be told.
-    pub(super) fn since(self, before: &Snapshot) -> Result<Vec<(String, Observed, Words)>, String> {
+    pub(super) fn since(self, before: &Snapshot) -> Result<Vec<Seen>, String> {
         let window = self.at - before.at;
         if window <= 0.0 {
             return Err("the snapshot of --since is not the earlier one; swap them".to_owned());
@@ -141,7 +149,7 @@ impl Measured {
         })
     }
 
-    fn observed(self, window: f64) -> (String, Observed, Words) {
+    fn observed(self, window: f64) -> Seen {
         let counts = self.counts;
         let times = |counts: BTreeMap<u64, u64>| {
             let bucket = |(micros, count)| Bucket {
@@ -166,7 +174,11 @@ impl Measured {
             settings: self.settings,
             ..Observed::default()
         };
-        (self.name, observed, self.words)
+        Seen {
+            upstream: self.name,
+            observed,
+            words: self.words,
+        }
     }
 }
 
@@ -275,8 +287,8 @@ mod tests {
     #[test]
     fn a_snapshot_is_what_happened_since_the_counters_began() {
         let snapshot = status(1_000.5, 900.0, &json!([[1.023, 7], [2.047, 1]]), 10);
-        let [(name, observed, _)] = snapshot.whole().try_into().unwrap();
-        assert_eq!(name, "up");
+        let [seen] = snapshot.whole().try_into().unwrap();
+        assert_eq!(seen.upstream, "up");
         let bucket = |micros, count| Bucket {
             upper: Duration::from_micros(micros),
             count,
@@ -296,14 +308,15 @@ mod tests {
             },
             ..Observed::default()
         };
-        assert_eq!(observed, expected);
+        assert_eq!(seen.observed, expected);
     }
 
     #[test]
     fn two_snapshots_are_what_happened_between_them() {
         let before = status(1_000.0, 900.0, &json!([[1.023, 7]]), 10);
         let after = status(1_060.0, 900.0, &json!([[1.023, 9], [2.047, 1]]), 13);
-        let [(_, observed, _)] = after.since(&before).unwrap().try_into().unwrap();
+        let [seen] = after.since(&before).unwrap().try_into().unwrap();
+        let observed = seen.observed;
         assert_eq!(observed.window, Duration::from_secs(60));
         let counts: Vec<_> = observed.answered.iter().map(|one| one.count).collect();
         assert_eq!((counts, observed.successes), (vec![2, 1], 3));
