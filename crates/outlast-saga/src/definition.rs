@@ -18,6 +18,7 @@ pub struct Definition {
     /// Steps of one item run at once.
     stages: Vec<Vec<Step>>,
     deadline: Option<Duration>,
+    source: Option<String>,
 }
 
 /// One step.
@@ -65,6 +66,7 @@ impl Definition {
             version,
             stages: Vec::new(),
             deadline: None,
+            source: None,
         }
     }
 
@@ -83,6 +85,13 @@ impl Definition {
     /// Default: never.
     pub fn deadline(mut self, deadline: Duration) -> Definition {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// What the code of its steps was made from, if that is a text: another one makes another hash.
+    /// Default: nothing.
+    pub fn source(mut self, source: impl Into<String>) -> Definition {
+        self.source = Some(source.into());
         self
     }
 
@@ -122,6 +131,10 @@ impl Definition {
             for step in stage {
                 text.push_str(&format!("\n{number}: {step:?}"));
             }
+        }
+        if let Some(source) = &self.source {
+            text.push_str("\n\n");
+            text.push_str(source);
         }
         let digest = Sha256::digest(text.as_bytes());
         digest.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -75,6 +75,23 @@ impl Flow {
         flow
     }
 
+    /// Adds steps that run at once, when those before have ended: those that `add` adds to the flow it
+    /// is given. Nothing but steps is taken from it.
+    pub fn at_once(mut self, add: impl FnOnce(Flow) -> Flow) -> Flow {
+        let added = add(Flow::new("", 0));
+        let steps = added.definition.steps().cloned();
+        self.definition = self.definition.at_once(steps);
+        self.codes.extend(added.codes);
+        self
+    }
+
+    /// What its code was made from, if that is a text: with another one it is another definition.
+    /// Default: nothing.
+    pub fn source(mut self, source: impl Into<String>) -> Flow {
+        self.definition = self.definition.source(source);
+        self
+    }
+
     /// When sagas of it are given up and compensated. Default: never.
     pub fn deadline(mut self, deadline: Duration) -> Flow {
         self.definition = self.definition.deadline(deadline);

@@ -6,6 +6,7 @@
 
 mod drive;
 mod errors;
+mod look;
 
 use std::collections::HashMap;
 use std::fmt;

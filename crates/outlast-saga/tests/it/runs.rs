@@ -411,3 +411,47 @@ async fn a_version_that_is_gone_blocks_its_sagas_and_no_others() {
     assert_eq!(runner.start("order", "new", 1).await, Ok(Started::New));
     assert_eq!(runner.rests("new").await, Ok(State::Completed));
 }
+
+#[tokio::test(start_paused = true)]
+async fn steps_of_a_group_run_at_once_and_are_undone_one_by_one() {
+    let ledger = Ledger::default();
+    let slow = |name: &'static str, wait: u64| {
+        let ledger = Arc::clone(&ledger);
+        move |_: Attempt| {
+            let ledger = Arc::clone(&ledger);
+            async move {
+                tokio::time::sleep(SECOND * wait as u32).await;
+                note(&ledger, name);
+                Ok(())
+            }
+        }
+    };
+    let undo = || Undo::new().tries(Tries::new(1));
+    let flow = Flow::new("order", 1)
+        .at_once(|group| {
+            group
+                .step_with_undo(step("a").undo(undo()), slow("a", 3), slow("undo a", 0))
+                .step_with_undo(step("b").undo(undo()), slow("b", 1), slow("undo b", 0))
+        })
+        .step(step("c"), |_| async {
+            Err::<(), _>(StepError::permanent("no"))
+        });
+    let runner = runner(flow);
+    let began = tokio::time::Instant::now();
+    runner.start("order", "1", 5).await.unwrap();
+    assert_eq!(runner.rests("1").await, Ok(State::Compensated));
+    assert_eq!(began.elapsed(), 3 * SECOND);
+    assert_eq!(lines(&ledger), ["b", "a", "undo b", "undo a"]);
+    let (listed, saga) = runner.look("1").await.unwrap();
+    assert_eq!(listed.state, State::Compensated);
+    assert_eq!(saga.steps().len(), 3);
+    assert_eq!(runner.look("2").await.unwrap_err(), ControlError::NoSaga);
+}
+
+#[test]
+fn another_source_is_another_definition() {
+    let flow = |source: &str| flow(&Ledger::default(), |_| async { Ok(1) }).source(source);
+    let hash = |source: &str| flow(source).definition().hash();
+    assert_eq!(hash("a"), hash("a"));
+    assert_ne!(hash("a"), hash("b"));
+}
