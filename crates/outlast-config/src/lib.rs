@@ -36,6 +36,7 @@ pub mod scenario;
 mod schema;
 mod sections;
 mod shape;
+pub mod template;
 mod value;
 mod view;
 mod warn;

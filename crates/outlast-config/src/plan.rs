@@ -4,6 +4,8 @@
 //! and every upstream's policies have been built once to see that they can work. Gateway,
 //! simulator and drills take it as it is; none of them reads YAML.
 
+mod saga;
+
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -13,6 +15,8 @@ use outlast_core::balance;
 use outlast_core::degrade::{self, Condition};
 use outlast_core::ratio::Ratio;
 pub use outlast_core::tier::Tier;
+
+pub use self::saga::{Saga, SagaMeaning, SagaRequest, SagaStatus, SagaStep, Sagas};
 
 /// A whole policy file.
 #[derive(Clone, Debug)]
@@ -27,6 +31,8 @@ pub struct Plan {
     pub health: Health,
     /// Which features are given up under stress. Default: none.
     pub degrade: Option<Degrade>,
+    /// Business actions over several upstreams. Default: none.
+    pub sagas: Option<Sagas>,
 }
 
 /// How the gateway listens, and what it allows.

@@ -192,7 +192,7 @@ fn retry(part: View<'_>) -> retry::Config {
 }
 
 /// A duration alone is a constant wait.
-fn backoff(view: View<'_>, key: &str) -> Backoff {
+pub(crate) fn backoff(view: View<'_>, key: &str) -> Backoff {
     if let Some(wait) = view.duration(key) {
         return Backoff::constant(wait);
     }

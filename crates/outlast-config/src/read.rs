@@ -7,6 +7,7 @@ mod endpoint;
 mod gateway;
 mod redundancy;
 mod route;
+pub(crate) mod saga;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -51,6 +52,7 @@ pub(crate) fn plan(root: &Node, folder: &Path, problems: &mut Vec<Problem>) -> P
         .collect();
     reader.refuse_cycles(&upstreams, file.names("upstreams"));
     reader.refuse_second_providers(&upstreams, file);
+    let sagas = reader.sagas(file, gateway.admin.is_some());
     let health = crate::health::health(file.part("health", &sections::HEALTH), folder, problems);
     let mut plan = Plan {
         gateway,
@@ -58,6 +60,7 @@ pub(crate) fn plan(root: &Node, folder: &Path, problems: &mut Vec<Problem>) -> P
         upstreams,
         health,
         degrade: None,
+        sagas,
     };
     plan.degrade = degrade::read(file, folder, &mut plan, problems);
     plan

@@ -74,6 +74,7 @@ fn value(kind: &Kind) -> String {
         Kind::Truth => "`true`, `false`".to_owned(),
         Kind::Limit(of) => format!("`>` or `<` and a {}", value(of)),
         Kind::Text => "text".to_owned(),
+        Kind::Json => "any JSON".to_owned(),
         Kind::Address => "address".to_owned(),
         Kind::Network => "network".to_owned(),
         Kind::Url => "URL".to_owned(),

@@ -76,6 +76,7 @@ fn kind(of: &Kind) -> Map<String, Value> {
         Kind::Limit(Kind::Share) => text(r"^[<>] *[0-9]+(\.[0-9]+)? *%$"),
         Kind::Limit(_) => text(r"^[<>] *[0-9]+(\.[0-9]+)? *(ns|us|ms|s|m|h|d)$"),
         Kind::Text => object(json!({ "type": ["string", "number", "boolean"] })),
+        Kind::Json => Map::new(),
         Kind::Address => text(r"^.+:[0-9]+$"),
         Kind::Network => text(r"^[0-9a-fA-F.:]+(/[0-9]+)?$"),
         Kind::Url => text(r"^https?://[^?#@ ]+$"),

@@ -7,6 +7,7 @@ mod endpoint;
 mod gateway;
 mod health;
 mod redundancy;
+mod saga;
 mod scenario;
 mod shed;
 mod upstream;
@@ -18,6 +19,7 @@ pub(crate) use self::endpoint::{ENDPOINT, EXCLUSIVE};
 pub(crate) use self::gateway::{GATEWAY, SECRET};
 pub(crate) use self::health::{CHECK, HEALTH};
 pub(crate) use self::redundancy::{ACTIVE_CHECK, BALANCE, EJECT};
+pub(crate) use self::saga::{RETRY as SAGA_RETRY, SAGA, SAGAS, STEP, UNDO};
 pub(crate) use self::scenario::{CHANGE, CLIENT, LAW, LIVENESS, SCENARIO, SERVICE, WARMS};
 pub(crate) use self::shed::{SHED, THROTTLE};
 pub(crate) use self::upstream::{BACKOFF, BREAKER, UPSTREAM};
@@ -66,6 +68,12 @@ pub(crate) static FILE: Section = Section {
             Kind::Part(&DEGRADE),
             Means("everything is always on"),
             "which features are given up under stress, and what is answered instead",
+        ),
+        key(
+            "sagas",
+            Kind::Part(&SAGAS),
+            Means("none"),
+            "business actions over several upstreams, done or undone; started at the admin listener",
         ),
     ],
 };

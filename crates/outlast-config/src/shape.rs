@@ -58,6 +58,8 @@ pub(crate) enum Kind {
     /// A value of this kind with a side: `> 500ms`, `< 1%`.
     Limit(&'static Kind),
     Text,
+    /// Anything that JSON can be.
+    Json,
     /// A listening address.
     Address,
     /// A network in CIDR notation.
@@ -148,6 +150,7 @@ fn unknown_key(entry: &Entry, section: &Section) -> Problem {
 /// Checks a value.
 pub(crate) fn check_kind(node: &Node, kind: &'static Kind, problems: &mut Vec<Problem>) {
     match kind {
+        Kind::Json => {}
         Kind::Part(section) => check_section(node, section, problems),
         Kind::List(item) => match &node.value {
             Value::List(items) => items
@@ -289,7 +292,7 @@ impl Kind {
                 Some((_, threshold)) => of.check_text(threshold),
                 None => Err(format!("write {}", self.described())),
             },
-            Kind::Text => Ok(()),
+            Kind::Text | Kind::Json => Ok(()),
             Kind::Address => text.parse::<std::net::SocketAddr>().map(drop).map_err(|_| {
                 "write an address and a port, such as `127.0.0.1:8080` or `[::]:8080`".to_owned()
             }),
@@ -333,6 +336,7 @@ impl Kind {
             Kind::Limit(Kind::Share) => "a limit such as `'> 1%'` or `'< 1%'`".to_owned(),
             Kind::Limit(_) => "a limit such as `'> 500ms'` or `'< 500ms'`".to_owned(),
             Kind::Text => "a text".to_owned(),
+            Kind::Json => "anything that JSON can be".to_owned(),
             Kind::Address => "an address such as `127.0.0.1:8080`".to_owned(),
             Kind::Network => "a network such as `10.0.0.0/8`".to_owned(),
             Kind::Url => "a URL such as `http://127.0.0.1:7001`".to_owned(),

@@ -2,6 +2,7 @@
 
 mod canary;
 mod exclusive;
+mod saga;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub(crate) fn warnings(root: &Node, plan: &Plan) -> Vec<Problem> {
         of_upstream(upstreams, at, plan, &mut found);
     }
     crate::degrade::warn(file, plan, &mut found);
+    saga::of_sagas(file, &mut found);
     found
 }
 
@@ -111,11 +113,13 @@ fn of_upstream(upstreams: &[Entry], at: usize, plan: &Plan, found: &mut Vec<Prob
         .upstreams
         .iter()
         .any(|upstream| upstream.fallback.upstream == Some(at));
-    if routes.is_empty() && !is_fallback {
+    let requests = plan.sagas.iter().flat_map(|sagas| sagas.requests());
+    let is_step = requests.into_iter().any(|request| request.upstream == at);
+    if routes.is_empty() && !is_fallback && !is_step {
         found.push(Problem::new(
             entry.key_place,
             format!("nothing uses `{name}`"),
-            "name it in a route, or remove it",
+            "name it in a route or in a saga, or remove it",
         ));
         return;
     }

@@ -16,6 +16,8 @@ pub(crate) struct Node {
     pub(crate) place: Place,
     pub(crate) end: End,
     pub(crate) value: Value,
+    /// Whether it is a single value without quotes, which may be a number.
+    pub(crate) plain: bool,
 }
 
 /// Where a node ends: behind its last character, counted from 1.
@@ -132,6 +134,7 @@ impl<'a> Reader<'a, '_> {
             place: Place::START,
             end: End { line: 1, column: 1 },
             value: Value::Empty,
+            plain: true,
         }))
     }
 
@@ -146,9 +149,11 @@ impl<'a> Reader<'a, '_> {
             let mend = "no setting lies so deep; look for a bracket or an indentation too much";
             return Err(Problem::new(place, "this is nested too deeply", mend));
         }
+        let mut plain = false;
         let value = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 refuse(anchor, tag.is_some(), place)?;
+                plain = style == ScalarStyle::Plain;
                 scalar(text, style)
             }
             Event::SequenceStart(anchor, tag) => {
@@ -162,7 +167,12 @@ impl<'a> Reader<'a, '_> {
             Event::Alias(_) => return Err(anchored(place)),
             _ => return Err(unexpected(place)),
         };
-        Ok(Node { place, end, value })
+        Ok(Node {
+            place,
+            end,
+            value,
+            plain,
+        })
     }
 
     /// `end` becomes that of the bracket, or, without brackets, that of the last item.

@@ -1,0 +1,249 @@
+//! The keys of sagas.
+
+use super::{BACKOFF, key};
+use crate::shape::Default::{Is, Means, Required};
+use crate::shape::{Kind, Section};
+
+pub(crate) static SAGAS: Section = Section {
+    name: "sagas",
+    doc: "Business actions over several upstreams that end done or undone, whatever dies on the way. They are started and looked at at the admin listener, under `/sagas`.",
+    keys: &[
+        key(
+            "store",
+            Kind::Part(&STORE),
+            Means("its defaults"),
+            "where their logs are kept",
+        ),
+        key(
+            "limits",
+            Kind::Part(&LIMITS),
+            Means("its defaults"),
+            "bounds on what runs",
+        ),
+        key(
+            "keep",
+            Kind::Duration,
+            Is("30d"),
+            "how long after its start a saga is kept that has ended; its id is free then",
+        ),
+        key(
+            "definitions",
+            Kind::Names(&Kind::AnyOf(&[
+                Kind::Part(&SAGA),
+                Kind::List(&Kind::Part(&SAGA)),
+            ])),
+            Required,
+            "the sagas by name; a list for several versions, of which the highest is started and the others finish",
+        ),
+    ],
+};
+
+static STORE: Section = Section {
+    name: "store of sagas",
+    doc: "Where the logs of sagas are kept. It takes effect at the next start.",
+    keys: &[key(
+        "sqlite",
+        Kind::Text,
+        Is("sagas.db"),
+        "the path of an SQLite file that is this gateway's alone",
+    )],
+};
+
+static LIMITS: Section = Section {
+    name: "limits of sagas",
+    doc: "Bounds on what runs.",
+    keys: &[
+        key(
+            "running",
+            Kind::Count(1, 1_000_000),
+            Is("10000"),
+            "sagas in flight at once; more are not begun (429)",
+        ),
+        key(
+            "bytes",
+            Kind::Size,
+            Is("1MiB"),
+            "the size of an input, and of an answer",
+        ),
+        key(
+            "resumed_a_second",
+            Kind::Count(1, 1_000_000),
+            Is("1000"),
+            "sagas a second that go on after a crash",
+        ),
+    ],
+};
+
+pub(crate) static SAGA: Section = Section {
+    name: "a saga",
+    doc: "What is done in which order. In its texts stand `{{ input.x }}`, `{{ steps.NAME.output.x }}` and `{{ saga.id }}`, in quotes; a text that is nothing else is the value itself, with its type. What is not there is an error, unless `?` follows: `{{ input.note? }}`.",
+    keys: &[
+        key(
+            "version",
+            Kind::Count(1, 1_000_000_000),
+            Required,
+            "raised with every change: sagas end with the version that they began with",
+        ),
+        key(
+            "deadline",
+            Kind::Duration,
+            Means("none"),
+            "when it is given up and undone, unless its pivot is done",
+        ),
+        key(
+            "steps",
+            Kind::List(&Kind::AnyOf(&[
+                Kind::Part(&STEP),
+                Kind::List(&Kind::Part(&STEP)),
+            ])),
+            Required,
+            "the steps in order; those of an inner list run at once",
+        ),
+    ],
+};
+
+pub(crate) static STEP: Section = Section {
+    name: "a step",
+    doc: "A request. It carries the idempotency key `SAGA/STEP` at every attempt: who does the work has to do it once for one key.",
+    keys: &[
+        key(
+            "name",
+            Kind::Text,
+            Required,
+            "up to 64 letters, digits, `-` and `_`",
+        ),
+        key(
+            "upstream",
+            Kind::Text,
+            Required,
+            "the name of the upstream that does it; all its policies hold",
+        ),
+        key(
+            "request",
+            Kind::Text,
+            Required,
+            "`METHOD /path`; what is put into the path is percent-encoded",
+        ),
+        key("body", Kind::Json, Means("none"), "what is sent, as JSON"),
+        key(
+            "headers",
+            Kind::Names(&Kind::Text),
+            Means("none"),
+            "header fields to send",
+        ),
+        key(
+            "timeout",
+            Kind::Duration,
+            Is("30s"),
+            "how long an attempt may take; what comes later is not known",
+        ),
+        key(
+            "retry",
+            Kind::Part(&RETRY),
+            Means("its defaults"),
+            "how often it is tried",
+        ),
+        key(
+            "outcomes",
+            OUTCOMES,
+            Means(OUTCOMES_MEANING),
+            "what statuses say of it",
+        ),
+        key(
+            "undo",
+            Kind::Part(&UNDO),
+            Means("nothing has to be undone"),
+            "what undoes it when a later step fails",
+        ),
+        key(
+            "best_effort",
+            Kind::Truth,
+            Is("false"),
+            "whether the saga goes on although it has failed",
+        ),
+        key(
+            "pivot",
+            Kind::Truth,
+            Is("false"),
+            "whether there is no way back once it is done: what fails behind it waits for somebody",
+        ),
+        key(
+            "on_unknown",
+            Kind::Choice(&["retry", "compensate"]),
+            Is("retry"),
+            "what to do when nobody knows whether it was done: try again with the same key, or give up and undo it as if it were",
+        ),
+    ],
+};
+
+pub(crate) static UNDO: Section = Section {
+    name: "undo",
+    doc: "A request that undoes a step, with the key `SAGA/STEP/undo`. It may be asked to undo what was never done.",
+    keys: &[
+        key(
+            "upstream",
+            Kind::Text,
+            Means("that of the step"),
+            "the name of the upstream that does it",
+        ),
+        key(
+            "request",
+            Kind::Text,
+            Required,
+            "`METHOD /path`; what is put into the path is percent-encoded",
+        ),
+        key("body", Kind::Json, Means("none"), "what is sent, as JSON"),
+        key(
+            "headers",
+            Kind::Names(&Kind::Text),
+            Means("none"),
+            "header fields to send",
+        ),
+        key(
+            "timeout",
+            Kind::Duration,
+            Is("30s"),
+            "how long an attempt may take",
+        ),
+        key(
+            "retry",
+            Kind::Part(&RETRY),
+            Means("its defaults"),
+            "how often it is tried before somebody has to look",
+        ),
+        key(
+            "outcomes",
+            OUTCOMES,
+            Means(OUTCOMES_MEANING),
+            "what statuses say of it",
+        ),
+    ],
+};
+
+pub(crate) static RETRY: Section = Section {
+    name: "retry of a step",
+    doc: "How often a step is tried by the saga. What its upstream retries is one attempt.",
+    keys: &[
+        key(
+            "attempts",
+            Kind::Count(1, 1000),
+            Means("3; 10 to undo"),
+            "attempts in all",
+        ),
+        key(
+            "backoff",
+            Kind::AnyOf(&[Kind::Duration, Kind::Part(&BACKOFF)]),
+            Means("quadratic from 50ms to 5s; to undo exponential from 1s to 60s"),
+            "the waits between them",
+        ),
+    ],
+};
+
+const OUTCOMES: Kind = Kind::Statuses(&Kind::Choice(&[
+    "success",
+    "transient",
+    "permanent",
+    "unknown",
+]));
+const OUTCOMES_MEANING: &str =
+    "2xx success; 408, 425, 429, 5xx transient; 502, 504 unknown; others permanent";

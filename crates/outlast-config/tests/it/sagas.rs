@@ -1,0 +1,211 @@
+//! Sagas of a file: what they become, and every way to write them wrongly.
+
+use outlast_config::plan::SagaMeaning;
+use outlast_config::template::Known;
+use serde_json::json;
+
+use crate::errors_of;
+
+const FILE: &str = "
+upstreams: { shop: { endpoints: http://127.0.0.1:1 }, bank: { endpoints: http://127.0.0.1:2 } }
+sagas:
+  definitions:
+    order:
+      version: 1
+      steps:
+";
+
+fn with(steps: &str) -> String {
+    let lines = steps.lines().map(|line| format!("        {line}\n"));
+    FILE.to_owned() + &lines.collect::<String>()
+}
+
+#[test]
+fn steps_are_read_with_their_defaults() {
+    let text = with("- [{ name: a, upstream: shop, request: GET /a }, { name: b, upstream: shop, request: GET /b }]
+- name: charge
+  upstream: bank
+  request: POST /charges/{{ saga.id }}
+  body: { euros: '{{ input.euros }}', note: 'for {{ input.item }}', count: 2, text: '2', all: [true, ~] }
+  retry: { backoff: { base: 1s, jitter: none } }
+  outcomes: { 409: success, 400-499: unknown }
+  undo: { request: 'DELETE /charges/{{ saga.id }}' }
+  pivot: true");
+    let loaded = outlast_config::parse("test.yaml", &text).unwrap();
+    assert_eq!(loaded.warnings(), []);
+    let sagas = loaded.plan().sagas.as_ref().unwrap();
+    assert_eq!(sagas.sqlite.to_str(), Some("sagas.db"));
+    assert_eq!((sagas.running.get(), sagas.bytes), (10_000, 1 << 20));
+    let stages = &sagas.definitions[0].stages;
+    assert_eq!(stages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
+    let (a, charge) = (&stages[0][0], &stages[1][0]);
+    assert_eq!((a.act.upstream, a.act.attempts, a.pivot), (0, 3, false));
+    assert_eq!((charge.act.upstream, charge.pivot), (1, true));
+    let undo = charge.undo.as_ref().unwrap();
+    assert_eq!((undo.upstream, undo.attempts), (1, 10));
+    let known = Known {
+        saga: "1".to_owned(),
+        input: json!({ "euros": 5, "item": "a book" }),
+        ..Known::default()
+    };
+    assert_eq!(
+        charge.act.body.as_ref().unwrap().fill(&known).unwrap(),
+        json!({ "euros": 5, "note": "for a book", "count": 2, "text": "2", "all": [true, null] })
+    );
+    let check = |status: u16, means: SagaMeaning| {
+        assert_eq!(charge.act.means(status), means, "{status}");
+    };
+    check(409, SagaMeaning::Success);
+    check(404, SagaMeaning::Unknown);
+    let check = |status: u16, means: SagaMeaning| {
+        assert_eq!(a.act.means(status), means, "{status}");
+    };
+    check(204, SagaMeaning::Success);
+    check(302, SagaMeaning::Permanent);
+    check(404, SagaMeaning::Permanent);
+    check(408, SagaMeaning::Transient);
+    check(429, SagaMeaning::Transient);
+    check(500, SagaMeaning::Transient);
+    check(502, SagaMeaning::Unknown);
+    check(503, SagaMeaning::Transient);
+    check(504, SagaMeaning::Unknown);
+}
+
+#[test]
+fn several_versions_of_a_saga_stand_in_a_list() {
+    let text = "
+upstreams: { shop: { endpoints: http://127.0.0.1:1 } }
+sagas:
+  definitions:
+    order:
+      - { version: 1, steps: [{ name: a, upstream: shop, request: GET /a }] }
+      - { version: 2, steps: [{ name: b, upstream: shop, request: GET /b }] }
+";
+    let loaded = outlast_config::parse("test.yaml", text).unwrap();
+    let sagas = loaded.plan().sagas.as_ref().unwrap();
+    let versions: Vec<_> = sagas.definitions.iter().map(|saga| saga.version).collect();
+    assert_eq!(versions, [1, 2]);
+    let told = errors_of(&text.replace("version: 2", "version: 1"));
+    assert!(
+        told.contains("version 1 of `order` is there twice"),
+        "{told}"
+    );
+    let told = errors_of(&format!("gateway: {{ admin: off }}{text}"));
+    assert!(told.contains("started at the admin listener"), "{told}");
+}
+
+#[test]
+fn what_cannot_work_is_told_with_its_place() {
+    let check = |steps: &str, place: &str, parts: &[&str]| {
+        let told = errors_of(&with(steps));
+        assert!(
+            told.contains(&format!("test.yaml:{place}\n")),
+            "{steps}: {told}"
+        );
+        for part in parts {
+            assert!(told.contains(part), "{steps}: {part}: {told}");
+        }
+    };
+    let step = |more: &str| format!("- {{ name: a, upstream: shop, request: GET /a, {more} }}");
+    let request = |request: &str| format!("- {{ name: a, upstream: shop, request: '{request}' }}");
+    check(
+        "- { name: a, upstream: shop }",
+        "8:11",
+        &["a step lacks `request`"],
+    );
+    check("- []", "8:9", &["nothing is done here"]);
+    check(
+        "- { name: a b, upstream: shop, request: GET /a }",
+        "8:19",
+        &["cannot be a name"],
+    );
+    check(
+        "- { name: a, upstream: shp, request: GET /a }",
+        "8:32",
+        &["did you mean `shop`?"],
+    );
+    check(&request("get /a"), "8:47", &["did you mean `GET`?"]);
+    check(&request("/a"), "8:47", &["a method and a path"]);
+    check(&request("GET a"), "8:47", &["has no path"]);
+    check(&request("GET /a b"), "8:47", &["has no path"]);
+    check(&request("GET {{ input.x }}"), "8:47", &["has no path"]);
+    check(&request("GET /{{ input.x"), "8:47", &["not closed"]);
+    check(
+        &request("GET /{{ imput.x }}"),
+        "8:47",
+        &["nothing else is known"],
+    );
+    check(
+        &request("GET /{{ steps.b.output }}"),
+        "8:47",
+        &["no step `b`", "the steps are: a"],
+    );
+    check(
+        &request("GET /{{ steps.a.output }}"),
+        "8:47",
+        &["`a` has given nothing"],
+    );
+    check(
+        &step("body: { x: [ '{{ steps.aa.output }}' ] }"),
+        "8:68",
+        &["did you mean `a`?"],
+    );
+    check(
+        &step("headers: { x: '{{ y }}' }"),
+        "8:69",
+        &["nothing else is known"],
+    );
+    check(
+        &step("headers: { Idempotency-Key: x }"),
+        "8:66",
+        &["is the saga's own"],
+    );
+    check(&step("timeout: 0s"), "8:64", &["nothing ends in no time"]);
+    check(&step("retry: { attempts: 0 }"), "8:74", &["1 to 1000"]);
+    check(&step("outcomes: { 200: fine }"), "8:72", &["success"]);
+    check(
+        &step("pivot: true, best_effort: true"),
+        "8:68",
+        &["its failure matters"],
+    );
+    check(
+        &step("on_unknown: query"),
+        "8:67",
+        &["`retry` or `compensate`"],
+    );
+    check(
+        &step("undo: { request: DELETE /a, upstream: x }"),
+        "8:93",
+        &["no upstream `x`"],
+    );
+    check(
+        &format!("{}\n{}", step("pivot: true"), step("pivot: true")),
+        "9:19",
+        &["two steps are called `a`", "two pivots"],
+    );
+    check(
+        &format!(
+            "- [ {}, {{ name: b, upstream: shop, request: 'GET /{{{{ steps.a.output }}}}' }} ]",
+            &step("")[2..]
+        ),
+        "8:97",
+        &["`a` has given nothing when this is sent"],
+    );
+}
+
+#[test]
+fn an_undo_by_an_output_that_may_lack_is_warned_of() {
+    let undo = |place: &str| {
+        let text = with(&format!(
+            "- {{ name: a, upstream: shop, request: POST /a, undo: {{ request: 'DELETE /a/{{{{ {place} }}}}' }} }}"
+        ));
+        let loaded = outlast_config::parse("test.yaml", &text).unwrap();
+        let warnings = loaded.warnings().iter();
+        // Another one is about the upstream that no step uses.
+        let own = warnings.filter(|warning| warning.message().contains("no output"));
+        own.count()
+    };
+    assert_eq!(undo("steps.a.output.id"), 1);
+    assert_eq!(undo("steps.a.output.id?"), 0);
+    assert_eq!(undo("saga.id"), 0);
+}
