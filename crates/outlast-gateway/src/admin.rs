@@ -7,6 +7,7 @@
 
 mod canary;
 mod endpoints;
+mod sagas;
 mod zones;
 
 use std::io;
@@ -112,6 +113,7 @@ fn routes(state: Arc<State>) -> Router {
         .route("/zones/{name}/return", post(zones::give_back))
         .route("/reload", post(reload))
         .route("/drain", post(drain))
+        .merge(sagas::routes(&state))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&state),
             authorize,

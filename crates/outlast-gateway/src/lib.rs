@@ -37,6 +37,7 @@ mod refusal;
 mod replay;
 mod rollout;
 mod routes;
+mod sagas;
 mod stale;
 mod status;
 mod table;
@@ -55,9 +56,11 @@ use std::time::Duration;
 use outlast::health::Latest;
 use outlast_config::plan::Plan;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 pub use crate::rollout::status::{CanaryStatus, DecisionStatus, VersionStatus};
+use crate::sagas::Sagas;
+use crate::sagas::call::Asked;
 pub use crate::status::{
     BalanceStatus, BreakerStatus, BudgetStatus, BulkheadStatus, DegradeStatus, DiscoveryStatus,
     EndpointStatus, ErrorStatus, ExclusiveStatus, Latency, ModeStatus, RouteStatus, SamplesStatus,
@@ -89,6 +92,8 @@ pub struct Gateway {
     workers: Vec<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
+    /// What goes on with sagas, if the plan has any.
+    sagas: Option<JoinHandle<()>>,
 }
 
 /// What the handle, the workers and the admin listener share.
@@ -103,6 +108,8 @@ pub(crate) struct State {
     pub(crate) admin_token: OnceLock<Option<Box<str>>>,
     /// What the gRPC health service answers from, if there is an admin listener.
     pub(crate) latest: Option<Latest>,
+    /// The sagas of the plan that it began with.
+    pub(crate) sagas: Option<Sagas>,
     /// Where checks are probed: the admin listener's runtime, if there is one.
     executor: Option<Handle>,
     /// One change of tables or of told endpoints at a time.
@@ -120,6 +127,11 @@ impl Gateway {
         let admin = plan.gateway.admin.clone();
         let runtime = admin.as_ref().map(|_| admin::runtime()).transpose()?;
         let executor = runtime.as_ref().map(|runtime| runtime.handle().clone());
+        let phases = watch::Sender::new(Phase::Serving);
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..workers).map(|_| mpsc::channel(CALLS)).unzip();
+        let sagas = Sagas::start(&plan, senders, &phases).map_err(StartError)?;
+        let (sagas, goes_on) = sagas.unzip();
         let (table, _) = Table::new(plan, None, workers, executor.as_ref()).map_err(StartError)?;
         rollout::announce(None, &table);
         let addresses = table
@@ -131,9 +143,10 @@ impl Gateway {
             shared: Arc::default(),
             latest: table.vitals.as_ref().map(|vitals| vitals.latest()),
             tables: watch::Sender::new(Arc::new(table)),
-            phases: watch::Sender::new(Phase::Serving),
+            phases,
             workers,
             options,
+            sagas,
             admin_token: OnceLock::new(),
             executor,
             reloading: Mutex::new(()),
@@ -143,9 +156,10 @@ impl Gateway {
             workers: Vec::new(),
             addresses,
             admin: None,
+            sagas: goes_on,
         };
-        for index in 0..workers {
-            gateway.workers.push(spawn(index, &state)?);
+        for (index, calls) in receivers.into_iter().enumerate() {
+            gateway.workers.push(spawn(index, &state, calls)?);
         }
         gateway.admin = admin
             .zip(runtime)
@@ -211,7 +225,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.state.phases.send_replace(Phase::Stopped);
-        for worker in self.workers.drain(..) {
+        for worker in self.workers.drain(..).chain(self.sagas.take()) {
             // A worker that panicked has said so already.
             let _ = worker.join();
         }
@@ -222,6 +236,7 @@ impl State {
     pub(crate) fn reload(&self, plan: Plan) -> Result<Reloaded, ReloadError> {
         let _turn = self.one_at_a_time();
         let before = Arc::clone(&self.tables.borrow());
+        let sagas = plan.sagas.clone();
         let (table, changes) =
             Table::new(plan, Some(&before), self.workers, self.executor.as_ref())
                 .map_err(ReloadError)?;
@@ -235,6 +250,9 @@ impl State {
         }
         if table.gateway.admin != before.gateway.admin {
             later.push("gateway.admin");
+        }
+        if self.sagas.as_ref().map(Sagas::plan) != sagas.as_ref() {
+            later.push("sagas");
         }
         if let Some(vitals) = &table.vitals {
             vitals.drains(*self.phases.borrow() != Phase::Serving);
@@ -272,7 +290,11 @@ impl State {
     }
 }
 
-fn spawn(index: usize, state: &State) -> Result<JoinHandle<()>, StartError> {
+fn spawn(
+    index: usize,
+    state: &State,
+    calls: mpsc::Receiver<Asked>,
+) -> Result<JoinHandle<()>, StartError> {
     let (shared, tables, phases) = (
         Arc::clone(&state.shared),
         state.tables.subscribe(),
@@ -281,12 +303,15 @@ fn spawn(index: usize, state: &State) -> Result<JoinHandle<()>, StartError> {
     std::thread::Builder::new()
         .name(format!("outlast-worker-{index}"))
         .spawn(move || {
-            if let Err(error) = worker::run(index, shared, tables, phases) {
+            if let Err(error) = worker::run(index, shared, tables, phases, calls) {
                 tracing::error!(%error, "a worker could not be started");
             }
         })
         .map_err(|error| StartError(format!("a thread could not be started: {error}")))
 }
+
+/// Calls of sagas that wait for a worker; those of more sagas wait for them.
+const CALLS: usize = 256;
 
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

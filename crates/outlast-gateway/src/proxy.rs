@@ -427,7 +427,7 @@ async fn ask(
 
 /// What a request is told apart by.
 #[derive(Hash)]
-enum Key {
+pub(crate) enum Key {
     All,
     Client(IpAddr),
     Header(Option<HeaderValue>),

@@ -40,7 +40,8 @@ pub(crate) struct Source(Option<Rc<RefCell<State>>>);
 
 #[derive(Debug)]
 struct State {
-    incoming: Incoming,
+    /// `None` for a body that is there already.
+    incoming: Option<Incoming>,
     kept: Vec<Bytes>,
     size: u64,
     keeps: bool,
@@ -83,7 +84,7 @@ impl Source {
         }
         Source(Some(Rc::new(RefCell::new(State {
             hint: incoming.size_hint(),
-            incoming,
+            incoming: Some(incoming),
             kept: Vec::new(),
             size: 0,
             keeps: false,
@@ -98,6 +99,32 @@ impl Source {
             awaited: false,
             times: Arc::clone(times),
             spent: Arc::new(AtomicBool::new(true)),
+        }))))
+    }
+
+    /// A body that is there already, and can be sent as often as is wanted.
+    pub(crate) fn whole(body: Bytes) -> Source {
+        if body.is_empty() {
+            return Source(None);
+        }
+        let size = body.len() as u64;
+        Source(Some(Rc::new(RefCell::new(State {
+            hint: SizeHint::with_exact(size),
+            incoming: None,
+            kept: vec![body],
+            size,
+            keeps: true,
+            ended: true,
+            trailers: None,
+            fault: None,
+            bounds: Bounds {
+                replay: usize::MAX,
+                whole: None,
+            },
+            wakers: Vec::new(),
+            awaited: false,
+            times: Arc::new(Times::new(Arc::default())),
+            spent: Arc::new(AtomicBool::new(false)),
         }))))
     }
 
@@ -194,7 +221,10 @@ impl State {
     }
 
     fn pull(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Fault>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(Ok(None));
+        };
+        let polled = Pin::new(incoming).poll_frame(cx);
         self.awaits(polled.is_pending());
         let Poll::Ready(frame) = polled else {
             let known = self.wakers.iter().any(|waker| waker.will_wake(cx.waker()));
@@ -241,7 +271,7 @@ impl State {
         if self.keeps {
             self.kept.push(chunk.clone());
         }
-        self.ended = self.incoming.is_end_stream();
+        self.ended = self.incoming.as_ref().is_none_or(Body::is_end_stream);
         Poll::Ready(Ok(Some(chunk)))
     }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use outlast::Clock;
 use outlast::ratio::Ratio;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::check::Checking;
@@ -25,6 +25,7 @@ use crate::connection;
 use crate::discover::Discovering;
 use crate::health::Vitals;
 use crate::peers::Peers;
+use crate::sagas::call::{self, Asked};
 use crate::table::{Listener, Sockets, Table, Upstream};
 use crate::times::{TICK, Times, Verdict};
 
@@ -61,6 +62,8 @@ pub(crate) struct Worker {
     local: RefCell<Rc<Local>>,
     phase: Cell<Phase>,
     connections: RefCell<HashMap<u64, Rc<Watched>>>,
+    /// Calls of sagas that are in flight.
+    calls: Cell<usize>,
     next_connection: Cell<u64>,
     all_gone: Notify,
     sampled: Cell<f64>,
@@ -113,6 +116,7 @@ pub(crate) fn run(
     shared: Arc<Shared>,
     mut tables: watch::Receiver<Arc<Table>>,
     phases: watch::Receiver<Phase>,
+    calls: mpsc::Receiver<Asked>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -127,6 +131,7 @@ pub(crate) fn run(
         local: RefCell::new(Rc::new(Local::new(table, None, index))),
         phase: Cell::new(Phase::Serving),
         connections: RefCell::default(),
+        calls: Cell::new(0),
         next_connection: Cell::new(0),
         all_gone: Notify::new(),
         sampled: Cell::new(0.0),
@@ -134,7 +139,7 @@ pub(crate) fn run(
         pooled: Cell::new(0),
     });
     drop(inside);
-    tasks.block_on(&runtime, worker.work(tables, phases));
+    tasks.block_on(&runtime, worker.work(tables, phases, calls));
     Ok(())
 }
 
@@ -143,6 +148,7 @@ impl Worker {
         self: Rc<Worker>,
         mut tables: watch::Receiver<Arc<Table>>,
         mut phases: watch::Receiver<Phase>,
+        mut calls: mpsc::Receiver<Asked>,
     ) {
         let mut accepting = HashMap::new();
         self.accept_from(&mut accepting);
@@ -168,17 +174,33 @@ impl Worker {
                     }
                     self.phase.set(phase);
                     accepting.clear();
-                    if self.connections.borrow().is_empty() {
+                    if self.is_idle() {
                         return;
                     }
                 }
+                Some(call) = calls.recv() => {
+                    self.calls.set(self.calls.get() + 1);
+                    tokio::task::spawn_local(call::serve(Rc::clone(&self), call));
+                }
                 _ = sweep.tick() => self.sweep(),
                 () = self.all_gone.notified(), if self.is_draining() => {
-                    if self.connections.borrow().is_empty() {
+                    if self.is_idle() {
                         return;
                     }
                 }
             }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.connections.borrow().is_empty() && self.calls.get() == 0
+    }
+
+    /// A call of a saga has ended.
+    pub(crate) fn has_called(&self) {
+        self.calls.set(self.calls.get() - 1);
+        if self.is_draining() {
+            self.all_gone.notify_one();
         }
     }
 

@@ -1,0 +1,70 @@
+//! From a saga of the plan to a flow: each step is the code that makes its request.
+
+use std::sync::Arc;
+
+use outlast_config::plan::{Plan, Saga, SagaRequest, SagaStep};
+use outlast_saga::{Flow, OnUnknown, Step, Tries, Undo};
+
+use super::step::{self, Callers, Made};
+
+/// The flow of a saga.
+pub(super) fn of(saga: &Saga, plan: &Plan, callers: &Arc<Callers>) -> Flow {
+    let names = saga.stages.iter().flatten().map(|step| step.name.clone());
+    let names: Arc<[String]> = names.collect();
+    let made = |step: &SagaStep, request: &SagaRequest| {
+        Arc::new(Made {
+            upstream: plan.upstreams[request.upstream].name.clone(),
+            request: request.clone(),
+            step: step.name.clone(),
+            steps: Arc::clone(&names),
+            bytes: plan.sagas.as_ref().map_or(0, |sagas| sagas.bytes),
+        })
+    };
+    let add = |flow: Flow, step: &SagaStep| {
+        let described = described(step);
+        let (act, calls) = (made(step, &step.act), Arc::clone(callers));
+        let act = move |attempt| step::make(Arc::clone(&act), Arc::clone(&calls), attempt);
+        let Some(undo) = &step.undo else {
+            return flow.step(described, act);
+        };
+        let (undo, calls) = (made(step, undo), Arc::clone(callers));
+        flow.step_with_undo(described, act, move |attempt| {
+            let undoing = step::make(Arc::clone(&undo), Arc::clone(&calls), attempt);
+            async move { undoing.await.map(drop) }
+        })
+    };
+    let mut flow = Flow::new(&saga.name, saga.version).source(&saga.source);
+    for stage in &saga.stages {
+        flow = match stage.as_slice() {
+            [step] => add(flow, step),
+            steps => flow.at_once(|group| steps.iter().fold(group, add)),
+        };
+    }
+    match saga.deadline {
+        Some(deadline) => flow.deadline(deadline),
+        None => flow,
+    }
+}
+
+fn described(step: &SagaStep) -> Step {
+    let mut described = Step::new(&step.name)
+        .timeout(step.act.timeout)
+        .tries(tries(&step.act));
+    if let Some(undo) = &step.undo {
+        described = described.undo(Undo::new().timeout(undo.timeout).tries(tries(undo)));
+    }
+    if step.best_effort {
+        described = described.best_effort();
+    }
+    if step.pivot {
+        described = described.pivot();
+    }
+    if step.compensates_unknown {
+        described = described.on_unknown(OnUnknown::Compensate);
+    }
+    described
+}
+
+fn tries(request: &SagaRequest) -> Tries {
+    Tries::new(request.attempts).backoff(request.backoff)
+}
