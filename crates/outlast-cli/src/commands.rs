@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::saga::Saga;
 use crate::slo::Slo;
 use crate::{output, picture};
 /// Keeps services answering while the things they depend on fail.
@@ -112,6 +113,16 @@ pub(crate) enum Command {
     ///
     /// Numbers, and with `--plot` a picture. Example: outlast slo parallel 99.9% 99.9% --beta 10%
     Slo(Slo),
+    /// Start sagas of a running gateway, see where they are, and help those that wait for somebody
+    ///
+    /// Tables for people, `--json` for machines. Exit code 1 says that the gateway refused, 3 that it
+    /// does not answer. Examples:
+    ///
+    ///   outlast saga start order --id order-1 --input '{"item": "a book"}' --wait 5s
+    ///   outlast saga dead-letters
+    ///   outlast saga retry order-1 charge --reason 'the bank is back'
+    #[command(verbatim_doc_comment)]
+    Saga(Saga),
     /// Print completions for a shell
     ///
     /// Example: outlast completions bash > /etc/bash_completion.d/outlast

@@ -16,6 +16,7 @@ mod file;
 mod logs;
 mod output;
 mod picture;
+mod saga;
 mod serve;
 mod sim;
 mod slo;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         Command::Schema { markdown, scenario } => file::schema(markdown, scenario),
         Command::Init { file } => file::init(&file),
         Command::Slo(slo) => slo::run(&slo),
+        Command::Saga(saga) => saga::run(&saga),
         Command::Completions { shell } => commands::completions(shell),
         Command::Man => commands::man(),
     }

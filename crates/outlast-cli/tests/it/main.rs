@@ -13,6 +13,7 @@ mod overload;
 mod parity;
 mod pipes;
 mod providers;
+mod sagas;
 mod serve;
 mod sim;
 mod slo;

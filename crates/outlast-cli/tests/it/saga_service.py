@@ -1,0 +1,88 @@
+"""One of the five services of an order, with a ledger: PORT LEDGER.
+
+`POST` does its work once for one Idempotency-Key, `DELETE` undoes it once for its own key, which ends
+with `/undo`. What was undone before it was done is never done. The body's `how` has words `STEP:WORD` for
+the POST of a step:
+
+    no    answers 422, and does nothing
+    down  answers 503, and does nothing
+    hang  does it, and answers ten seconds later
+    stay  does it; undoing it answers 503 until the file LEDGER.back is there
+
+A piano is too heavy to be shipped.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+PORT, LEDGER = int(sys.argv[1]), sys.argv[2]
+LOCK = threading.Lock()
+DONE = {}
+
+
+def note(line):
+    with open(LEDGER, "a") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class Service(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        key, step = self.headers["idempotency-key"], self.headers["outlast-saga-step"]
+        body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or b"{}")
+        hows = str(body.get("how") or "").split()
+        word = dict(how.split(":") for how in hows).get(step, "")
+        if word in ("no", "down"):
+            return self.answer(422 if word == "no" else 503, {"error": f"{step} says {word}"})
+        if step == "ship" and body.get("item") == "a piano":
+            return self.answer(422, {"error": "too heavy"})
+        time.sleep(0.01)
+        with LOCK:
+            if DONE.get(key) == "undone":
+                return self.answer(410, {"error": "it was undone"})
+            if key not in DONE:
+                note(f"do {key}")
+            DONE[key] = word or "done"
+        if word == "hang":
+            time.sleep(10)
+        self.answer(200, {"id": f"{step}-of-{self.headers['outlast-saga-id']}", "got": body})
+
+    def do_DELETE(self):
+        key = self.headers["idempotency-key"].removesuffix("/undo")
+        with LOCK:
+            was = DONE.get(key)
+            if was == "stay" and not os.path.exists(LEDGER + ".back"):
+                return self.answer(503, {"error": "not now"})
+            if was not in (None, "undone"):
+                note(f"undo {key}")
+            DONE[key] = "undone"
+        self.answer(200, {})
+
+    def answer(self, status, body):
+        text = json.dumps(body).encode()
+        try:
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+        except OSError:
+            pass  # Nobody waits for it any more.
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+
+Server(("127.0.0.1", PORT), Service).serve_forever()
