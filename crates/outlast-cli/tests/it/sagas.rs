@@ -273,6 +273,7 @@ fn a_killed_gateway_loses_no_order_and_does_nothing_twice() {
         shop.kill();
         shop.serve();
     }
+    let mut recovered = 0;
     for number in 0..20 {
         let (id, how) = (id(number), hows[number % hows.len()]);
         let mut order = Value::Null;
@@ -280,6 +281,8 @@ fn a_killed_gateway_loses_no_order_and_does_nothing_twice() {
             order = shop.ask("GET", &format!("/sagas/{id}"), "").1;
             order["state"] == "completed" || order["state"] == "compensated"
         });
+        let (_, log) = shop.ask("GET", &format!("/sagas/{id}/log"), "");
+        recovered += usize::from(log.to_string().contains("\"recovered\""));
         let books = shop.books(&id);
         let done: Vec<_> = books
             .iter()
@@ -300,6 +303,7 @@ fn a_killed_gateway_loses_no_order_and_does_nothing_twice() {
         once.dedup();
         assert_eq!(once.len(), books.len(), "{id}: {books:?}");
     }
+    assert!(recovered >= 5, "{recovered} orders saw a process die");
     let (_, all) = shop.ask("GET", "/sagas?limit=12", "");
     assert_eq!(all["sagas"].as_array().unwrap().len(), 12);
     let (_, rest) = shop.ask("GET", &format!("/sagas?after={}", all["next"]), "");

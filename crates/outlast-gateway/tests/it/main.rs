@@ -24,4 +24,5 @@ mod priorities;
 mod providers;
 mod redundancy;
 mod repeats;
+mod sagas;
 mod support;
