@@ -198,7 +198,9 @@ impl<S: Store> Runner<S> {
             return Err(StartError::NoFlow { known });
         };
         let seats = Arc::clone(&inner.seats);
-        let seat = seats.try_acquire_owned().map_err(|_| StartError::Busy)?;
+        let Ok(seat) = seats.try_acquire_owned() else {
+            return self.begun_before(flow, id, &input).await;
+        };
         let definition = Arc::new(flow.definition.clone());
         let now = inner.clock.now();
         let mut saga = Saga::new(id, Arc::clone(&definition));

@@ -322,6 +322,9 @@ fn who_may_ask_is_told_what_happens_and_how_many_may_run() {
         (429, "1")
     );
     assert_eq!(refused.headers["content-type"], "application/problem+json");
+    // The one that runs begins nothing when it is asked for again.
+    let again = ask("/sagas/one?id=2", &["-d", "1"]);
+    assert_eq!((again.status, &again.json()["new"]), (202, &json!(false)));
     let waits = ask("/sagas/2", &[]).json()["waiting_for"].clone();
     assert_eq!(waits, "the answer to `a`");
 }

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{ControlError, Runner};
+use serde_json::Value;
+
+use super::{ControlError, Runner, StartError, Started};
+use crate::event::Event;
+use crate::flow::Flow;
 use crate::machine::Saga;
 use crate::store::{Listed, Store};
 
@@ -24,5 +28,24 @@ impl<S: Store> Runner<S> {
         let log = inner.store.log(id).await.map_err(ControlError::Store)?;
         let saga = Saga::replay(id, definition, &log).map_err(ControlError::Illegal)?;
         Ok((listed, saga))
+    }
+
+    /// What a start is when no more may run: one that is repeated begins nothing, and needs no room.
+    pub(super) async fn begun_before(
+        &self,
+        flow: &Flow,
+        id: &str,
+        input: &Value,
+    ) -> Result<Started, StartError> {
+        let log = self.inner.store.log(id).await.map_err(StartError::Store)?;
+        let began = log.first().and_then(|record| record.events.first());
+        match began {
+            Some(Event::Began {
+                definition,
+                input: known,
+                ..
+            }) if definition == flow.definition.name() && known == input => Ok(Started::Same),
+            _ => Err(StartError::Busy),
+        }
     }
 }

@@ -215,6 +215,9 @@ async fn starts_have_bounds() {
     runner.start("order", "a", 1).await.unwrap();
     runner.start("order", "b", 1).await.unwrap();
     assert_eq!(runner.start("order", "c", 1).await, Err(StartError::Busy));
+    // What begins nothing needs no room.
+    assert_eq!(runner.start("order", "b", 1).await, Ok(Started::Same));
+    assert_eq!(runner.start("order", "b", 2).await, Err(StartError::Busy));
     runner.cancel("a", "eve", "room").await.unwrap();
     runner.rests("a").await.unwrap();
     assert_eq!(runner.start("order", "c", 1).await, Ok(Started::New));
