@@ -26,7 +26,7 @@ use crate::definition::DefinitionError;
 use crate::event::{Event, Hand, Stamp};
 use crate::flow::Flow;
 use crate::machine::Saga;
-use crate::store::{Begun, Listed, NewSaga, State, Store, StoreError};
+use crate::store::{Begun, Known, Listed, NewSaga, State, Store, StoreError};
 
 /// Runs sagas on a store. Clones share everything.
 pub struct Runner<S> {
@@ -225,30 +225,90 @@ impl<S: Store> Runner<S> {
         }
     }
 
-    /// Goes on with all that had not ended when the last process did. Call it once, at the start; it
-    /// returns when all of them go on.
+    /// Goes on with all that had not ended when the last process did, and that no other runner goes on
+    /// with. Call it once, at the start; it returns when all of them go on.
     ///
     /// # Errors
-    /// If the store fails, or the log of a saga cannot be.
+    /// If the store fails, or the log of a saga cannot be; the others go on all the same.
     pub async fn resume(&self) -> Result<Resumed, StoreError> {
-        let inner = &self.inner;
-        let mut resumed = Resumed::default();
+        let mut resumed = Resumed {
+            sagas: 0,
+            blocked: self.blocked().await?,
+        };
+        self.claim(&mut resumed.sagas).await?;
+        Ok(resumed)
+    }
+
+    /// Goes on with what other runners on the same store leave, when they end or stand still. It never
+    /// returns: give it a task of its own. `tell` hears how many sagas were taken, or what failed; it
+    /// is tried again then.
+    pub async fn take_over(&self, mut tell: impl FnMut(Result<usize, StoreError>)) {
+        loop {
+            self.inner.store.freed().await;
+            let mut taken = 0;
+            let claimed = self.claim(&mut taken).await;
+            if taken > 0 {
+                tell(Ok(taken));
+            }
+            if let Err(error) = claimed {
+                tell(Err(error));
+            }
+        }
+    }
+
+    /// All that have not ended and whose definition is not here.
+    async fn blocked(&self) -> Result<Vec<Listed>, StoreError> {
+        let mut blocked = Vec::new();
         for state in [State::Open, State::Waiting] {
             let mut after = 0;
             loop {
-                let page = inner.store.list(Some(state), after, PAGE).await?;
+                let page = self.inner.store.list(Some(state), after, PAGE).await?;
                 let Some(last) = page.last() else {
                     break;
                 };
                 after = last.place;
-                let next = Instant::now() + self.pause(page.len());
-                for listed in page {
-                    self.resume_one(listed, &mut resumed).await?;
-                }
-                tokio::time::sleep_until(next).await;
+                let is_blocked = |listed: &Listed| self.flow_of(listed).is_none();
+                blocked.extend(page.into_iter().filter(is_blocked));
             }
         }
-        Ok(resumed)
+        Ok(blocked)
+    }
+
+    /// Takes what is free and goes on with it, at a bounded pace.
+    async fn claim(&self, taken: &mut usize) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        let flows = inner.flows.values().map(|flow| &flow.definition);
+        let known = flows.map(|definition| Known {
+            definition: definition.name().to_owned(),
+            version: definition.version(),
+            hash: definition.hash(),
+        });
+        let known: Vec<Known> = known.collect();
+        let (mut after, mut corrupt) = (0, Ok(()));
+        loop {
+            let most = inner.seats.available_permits().clamp(1, PAGE);
+            let page = inner.store.claim(&known, after, most).await?;
+            let Some(last) = page.last() else {
+                return corrupt;
+            };
+            after = last.place;
+            let next = Instant::now() + self.pause(page.len());
+            let mut page = page.iter();
+            while let Some(listed) = page.next() {
+                match self.resume_one(listed).await {
+                    Ok(goes_on) => *taken += usize::from(goes_on),
+                    // It stays here, so that nobody tries again and again.
+                    Err(error @ StoreError::Corrupt(_)) => corrupt = Err(error),
+                    Err(error) => {
+                        for listed in std::iter::once(listed).chain(page) {
+                            inner.store.release(&listed.id).await;
+                        }
+                        return Err(error);
+                    }
+                }
+            }
+            tokio::time::sleep_until(next).await;
+        }
     }
 
     fn pause(&self, sagas: usize) -> Duration {
@@ -256,16 +316,14 @@ impl<S: Store> Runner<S> {
         Duration::from_secs_f64(sagas as f64 / pace as f64)
     }
 
-    async fn resume_one(&self, listed: Listed, resumed: &mut Resumed) -> Result<(), StoreError> {
+    /// Whether it goes on.
+    async fn resume_one(&self, listed: &Listed) -> Result<bool, StoreError> {
         let inner = &self.inner;
         if self.running().contains_key(&listed.id) {
-            return Ok(());
+            return Ok(false);
         }
-        let key = (listed.definition.clone(), listed.version);
-        let flow = inner.flows.get(&key);
-        let Some(flow) = flow.filter(|flow| flow.definition.hash() == listed.hash) else {
-            resumed.blocked.push(listed);
-            return Ok(());
+        let Some(flow) = self.flow_of(listed) else {
+            return Ok(false);
         };
         let seats = Arc::clone(&inner.seats);
         let seat = seats.acquire_owned().await.expect("it is never closed");
@@ -275,12 +333,19 @@ impl<S: Store> Runner<S> {
         let mut saga =
             saga.map_err(|error| StoreError::Corrupt(format!("{}: {error}", listed.id)))?;
         if is_at_rest(&saga) {
-            return Ok(());
+            return Ok(false);
         }
         let events = saga.recover(inner.clock.now());
-        resumed.sagas += 1;
-        self.drive_after(saga, Arc::clone(flow), events, seat);
-        Ok(())
+        self.drive_after(saga, flow, events, seat);
+        Ok(true)
+    }
+
+    /// What goes on with a saga; `None` if it is not here any more, or is another one now.
+    fn flow_of(&self, listed: &Listed) -> Option<Arc<Flow>> {
+        let key = (listed.definition.clone(), listed.version);
+        let flow = self.inner.flows.get(&key);
+        flow.filter(|flow| flow.definition.hash() == listed.hash)
+            .cloned()
     }
 
     /// Cancels a saga: what was done is undone.
@@ -378,23 +443,30 @@ impl<S: Store> Runner<S> {
             .send(control(done))
             .await
             .map_err(|_| ControlError::NoSaga)?;
-        told.await.map_err(|_| ControlError::NoSaga)?
+        told.await.map_err(|_| ControlError::Elsewhere)?
     }
 
-    /// A saga that waits for somebody is in flight again.
+    /// A saga that waits for somebody, or with which nobody goes on, is in flight again.
     async fn wake_up(&self, id: &str) -> Result<mpsc::Sender<Control>, ControlError> {
         let inner = &self.inner;
         let listed = inner.store.find(id).await.map_err(ControlError::Store)?;
         let listed = listed.ok_or(ControlError::NoSaga)?;
-        let flow = inner.flows.get(&(listed.definition, listed.version));
-        let flow = flow.filter(|flow| flow.definition.hash() == listed.hash);
-        let flow = flow.ok_or(ControlError::Blocked)?;
+        let flow = self.flow_of(&listed).ok_or(ControlError::Blocked)?;
+        let has_ended = matches!(listed.state, State::Completed | State::Compensated);
+        if !has_ended && !inner.store.take(id).await.map_err(ControlError::Store)? {
+            return Err(ControlError::Elsewhere);
+        }
         let log = inner.store.log(id).await.map_err(ControlError::Store)?;
         let definition = Arc::new(flow.definition.clone());
-        let saga = Saga::replay(id, definition, &log).map_err(ControlError::Illegal)?;
+        let mut saga = Saga::replay(id, definition, &log).map_err(ControlError::Illegal)?;
         let seats = Arc::clone(&inner.seats);
         let seat = seats.acquire_owned().await.expect("it is never closed");
-        Ok(self.drive(saga, Arc::clone(flow), Vec::new(), seat))
+        let events = if is_at_rest(&saga) {
+            Vec::new()
+        } else {
+            saga.recover(inner.clock.now())
+        };
+        Ok(self.drive_after(saga, flow, events, seat))
     }
 
     /// Lets a saga go on, whose events are on the disk.
@@ -415,8 +487,8 @@ impl<S: Store> Runner<S> {
         flow: Arc<Flow>,
         events: Vec<Event>,
         seat: tokio::sync::OwnedSemaphorePermit,
-    ) {
-        self.spawn(saga, flow, (Vec::new(), events), seat);
+    ) -> mpsc::Sender<Control> {
+        self.spawn(saga, flow, (Vec::new(), events), seat)
     }
 
     #[expect(clippy::disallowed_methods, reason = "a saga in flight is a task")]

@@ -106,7 +106,22 @@ pub struct Listed {
     pub began: Stamp,
 }
 
+/// A definition that a runner has: it goes on with the sagas of these and of no others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its name.
+    pub definition: String,
+    /// Its version.
+    pub version: u32,
+    /// Its hash.
+    pub hash: String,
+}
+
 /// Where logs are kept. Everything is bounded by whoever calls: lists by their `most`.
+///
+/// A store that several runners write to at once also says whose a saga is: [`Store::claim`],
+/// [`Store::take`], [`Store::release`], [`Store::ready`] and [`Store::freed`]. Without them everything
+/// is the one runner's.
 pub trait Store: Send + Sync + 'static {
     /// Puts the first record of a saga there.
     fn begin(&self, saga: NewSaga) -> impl Future<Output = Result<Begun, StoreError>> + Send;
@@ -139,6 +154,44 @@ pub trait Store: Send + Sync + 'static {
         before: Stamp,
         most: usize,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+
+    /// Takes open sagas behind a place that no runner goes on with, in the order of their places. Those
+    /// of definitions that are not `known` may be left out. By default these are all that are open.
+    fn claim(
+        &self,
+        known: &[Known],
+        after: i64,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<Listed>, StoreError>> + Send {
+        let _ = known;
+        self.list(Some(State::Open), after, most)
+    }
+
+    /// Takes one saga that has not ended; `false` if another runner goes on with it.
+    fn take(&self, id: &str) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        let _ = id;
+        async { Ok(true) }
+    }
+
+    /// Nothing goes on with a saga here any more. It is another runner's, or this one's again.
+    fn release(&self, id: &str) -> impl Future<Output = ()> + Send {
+        let _ = id;
+        async {}
+    }
+
+    /// Waits until something may be done in the world for a saga whose log has this length.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`] if another runner may go on with it.
+    fn ready(&self, id: &str, length: u64) -> impl Future<Output = Result<(), StoreError>> + Send {
+        let _ = (id, length);
+        async { Ok(()) }
+    }
+
+    /// Waits until there may be something to claim: for ever, unless runners come and go.
+    fn freed(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// Why a store could not do it.
@@ -149,6 +202,11 @@ pub enum StoreError {
     Full(String),
     /// The log of this saga is not as long as it was taken to be: somebody else writes it.
     Conflict {
+        /// The saga.
+        id: String,
+    },
+    /// Another runner goes on with this saga, or may: this one was not heard of for too long.
+    Lost {
         /// The saga.
         id: String,
     },
@@ -167,6 +225,7 @@ impl fmt::Display for StoreError {
             StoreError::Conflict { id } => {
                 write!(f, "somebody else has written to the log of {id}")
             }
+            StoreError::Lost { id } => write!(f, "another runner has taken {id} over"),
             StoreError::Corrupt(what) => write!(
                 f,
                 "the store is damaged: {what}; put a copy back, or move the file away to begin anew"

@@ -18,6 +18,8 @@ pub(super) struct Driver<S> {
     attempts: JoinSet<Ended>,
     /// Who wants to know when it rests.
     waiting: Vec<oneshot::Sender<State>>,
+    /// Who is told when what was asked for is on the disk.
+    asked: Vec<oneshot::Sender<Result<(), ControlError>>>,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -44,25 +46,35 @@ impl<S: Store> Driver<S> {
             inbox,
             attempts: JoinSet::new(),
             waiting: Vec::new(),
+            asked: Vec::new(),
             _seat: seat,
         }
     }
 
     /// Goes on until it has ended or waits for somebody. `written` is on the disk, `to_write` is not.
     pub(super) async fn run(mut self, written: Vec<Event>, to_write: Vec<Event>) {
-        self.perform(&written);
-        if self.commit(to_write).await.is_ok() {
-            while let Some(events) = self.next().await {
-                if self.commit(events).await.is_err() {
-                    break;
-                }
+        let went = self.go_on(written, to_write).await;
+        self.runner.running().remove(self.saga.id());
+        self.runner.inner.store.release(self.saga.id()).await;
+        if went.is_ok() {
+            let state = state_of(&self.saga);
+            for done in self.waiting {
+                let _ = done.send(state);
             }
         }
-        self.runner.running().remove(self.saga.id());
-        let state = state_of(&self.saga);
-        for done in self.waiting {
-            let _ = done.send(state);
+    }
+
+    /// An error if somebody else goes on with it. What is thought of it here is not true then.
+    async fn go_on(&mut self, written: Vec<Event>, to_write: Vec<Event>) -> Result<(), StoreError> {
+        self.perform(&written).await?;
+        self.commit(to_write).await?;
+        while let Some(events) = self.next().await {
+            self.commit(events).await?;
+            for done in self.asked.drain(..) {
+                let _ = done.send(Ok(()));
+            }
         }
+        Ok(())
     }
 
     /// What happens next; `None` if nothing does.
@@ -123,7 +135,7 @@ impl<S: Store> Driver<S> {
         };
         match result {
             Ok(events) => {
-                drop(done.send(Ok(())));
+                self.asked.push(done);
                 events
             }
             Err(illegal) => {
@@ -147,38 +159,43 @@ impl<S: Store> Driver<S> {
             let store = &self.runner.inner.store;
             match store.append(self.saga.id(), record.clone(), state).await {
                 Ok(()) => break,
+                Err(lost @ StoreError::Lost { .. }) => return Err(lost),
                 Err(conflict @ StoreError::Conflict { .. }) => {
                     // It may be this record, whose first try was told to have failed.
-                    let log = store.log(self.saga.id()).await;
-                    if !log.is_ok_and(|log| log.last() == Some(&record)) {
-                        self.attempts.detach_all();
-                        return Err(conflict);
+                    match store.log(self.saga.id()).await {
+                        Ok(log) if log.last() == Some(&record) => break,
+                        Ok(_) => {
+                            self.attempts.detach_all();
+                            return Err(conflict);
+                        }
+                        Err(_) => {}
                     }
-                    break;
                 }
-                Err(_) => {
-                    #[expect(
-                        clippy::disallowed_methods,
-                        reason = "a store that fails is asked again"
-                    )]
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(LONGEST_WAIT);
-                }
+                Err(_) => {}
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a store that fails is asked again"
+            )]
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
         }
-        self.perform(&events);
-        Ok(())
+        self.perform(&events).await
     }
 
-    /// Does what events say that are on the disk.
-    fn perform(&mut self, events: &[Event]) {
+    /// Does what events say that are on the disk, when it may.
+    async fn perform(&mut self, events: &[Event]) -> Result<(), StoreError> {
         for event in events {
-            match event {
-                Event::Started { step, attempt } => self.attempt(*step, *attempt, false),
-                Event::UndoStarted { step, attempt } => self.attempt(*step, *attempt, true),
-                _ => {}
-            }
+            let (step, attempt, undoes) = match event {
+                Event::Started { step, attempt } => (*step, *attempt, false),
+                Event::UndoStarted { step, attempt } => (*step, *attempt, true),
+                _ => continue,
+            };
+            let store = &self.runner.inner.store;
+            store.ready(self.saga.id(), self.saga.length()).await?;
+            self.attempt(step, attempt, undoes);
         }
+        Ok(())
     }
 
     fn attempt(&mut self, step: usize, attempt: u32, undoes: bool) {

@@ -50,6 +50,8 @@ pub enum ControlError {
     NoStep,
     /// Its definition is not there any more, or is another one now.
     Blocked,
+    /// Another runner goes on with it: ask there.
+    Elsewhere,
     /// It is not in a state for that.
     Illegal(Illegal),
     /// The store failed.
@@ -64,6 +66,7 @@ impl fmt::Display for ControlError {
             ControlError::Blocked => {
                 f.write_str("the definition it began with is not there: bring that version back")
             }
+            ControlError::Elsewhere => f.write_str("another runner goes on with it: ask there"),
             ControlError::Illegal(illegal) => illegal.fmt(f),
             ControlError::Store(error) => error.fmt(f),
         }
