@@ -52,7 +52,13 @@ fn lint() -> Result<(), String> {
     ] {
         cargo(&[&one[..], &["--features", feature], &deny].concat())?;
     }
-    Ok(())
+    cargo(
+        &[
+            &["clippy", "-p", "outlast-saga", "--all-targets"],
+            &deny[..],
+        ]
+        .concat(),
+    )
 }
 
 /// The Python of the gateway's tests, with grpcio and a WebSocket library.

@@ -5,6 +5,8 @@
 //! have not ended, and which need somebody.
 
 mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod sqlite;
 
 use std::fmt;

@@ -43,7 +43,7 @@ pub fn new(id: &str, input_hash: &str) -> NewSaga {
     }
 }
 
-async fn keeps_what_it_should(store: impl Store) {
+pub async fn keeps_what_it_should(store: impl Store) {
     // A start is idempotent by its id and input.
     assert_eq!(store.begin(new("a", "1")).await, Ok(Begun::New));
     assert_eq!(store.begin(new("a", "1")).await, Ok(Begun::Same));
@@ -141,7 +141,7 @@ async fn keeps_what_it_should(store: impl Store) {
 }
 
 /// A hundred sagas at once, each of whose records waits for the one before.
-async fn takes_many_at_once(store: impl Store) {
+pub async fn takes_many_at_once(store: impl Store) {
     let store = std::sync::Arc::new(store);
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..100 {

@@ -23,11 +23,21 @@ const STEPS: [&str; 5] = ["create", "reserve", "charge", "ship", "notify"];
 
 /// What the services know.
 #[derive(Default)]
-struct Ledger {
+pub struct Ledger {
     /// By key: how often its work was done, which is once, and how often it was asked.
     done: HashMap<String, (u32, u32)>,
     /// In which order steps of a saga were undone.
     undone: BTreeMap<String, Vec<String>>,
+}
+
+/// Starts the services; where they are, and what they know.
+pub fn services() -> (String, Arc<Mutex<Ledger>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let services = listener.local_addr().unwrap().to_string();
+    let ledger = Arc::new(Mutex::new(Ledger::default()));
+    let kept = Arc::clone(&ledger);
+    std::thread::spawn(move || serve(listener, kept));
+    (services, ledger)
 }
 
 /// Services on a socket: a line is `KEY ATTEMPT`, an answer `ok`, `busy` or `no`.
@@ -188,7 +198,7 @@ impl Store for Deadly {
     }
 }
 
-fn flow(services: &str) -> Flow {
+pub fn flow(services: &str) -> Flow {
     let tries = |attempts| Tries::new(attempts).backoff(Duration::from_millis(5));
     let step = |name| {
         Step::new(name)
@@ -245,11 +255,7 @@ struct Trial {
 
 impl Trial {
     fn new(first: u32, orders: u32) -> Trial {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let services = listener.local_addr().unwrap().to_string();
-        let ledger = Arc::new(Mutex::new(Ledger::default()));
-        let kept = Arc::clone(&ledger);
-        std::thread::spawn(move || serve(listener, kept));
+        let (services, ledger) = services();
         Trial {
             folder: tempfile::tempdir().unwrap(),
             services,
@@ -286,41 +292,45 @@ impl Trial {
         false
     }
 
-    /// The laws, by the log and by the ledgers.
     fn check(&self) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
-        let ledger = self.ledger.lock().unwrap();
-        let done = |saga: &str, step: &str| {
-            let entry = ledger.done.get(&format!("{saga}/{step}"));
-            entry.map_or(0, |entry| entry.0)
-        };
         runtime.block_on(async {
             let store = Sqlite::open(self.folder.path().join("sagas.db")).unwrap();
-            let all = store.list(None, 0, 100_000).await.unwrap();
-            assert_eq!(all.len() as u32, self.orders, "none is lost");
-            for listed in all {
-                let id = &listed.id;
-                assert!(ledger.done.values().all(|(effects, _)| *effects <= 1));
-                let undone = ledger.undone.get(id).cloned().unwrap_or_default();
-                if id.ends_with('7') {
-                    assert_eq!(listed.state, State::Compensated, "{id}");
-                    assert_eq!(
-                        undone,
-                        ["charge", "reserve", "create"],
-                        "{id}: in reverse, each once"
-                    );
-                    assert_eq!(done(id, "ship"), 0);
-                } else {
-                    assert_eq!(listed.state, State::Completed, "{id}");
-                    assert_eq!(undone, Vec::<String>::new(), "{id}");
-                    for step in STEPS {
-                        assert_eq!(done(id, step), 1, "{id}: {step}");
-                    }
-                }
-            }
+            check(&store, &self.ledger, self.orders).await;
         });
+    }
+}
+
+/// The laws, by the log and by the ledgers.
+pub async fn check(store: &impl Store, ledger: &Mutex<Ledger>, orders: u32) {
+    let all = store.list(None, 0, 100_000).await.unwrap();
+    assert_eq!(all.len() as u32, orders, "none is lost");
+    let ledger = ledger.lock().unwrap();
+    let done = |saga: &str, step: &str| {
+        let entry = ledger.done.get(&format!("{saga}/{step}"));
+        entry.map_or(0, |entry| entry.0)
+    };
+    assert!(ledger.done.values().all(|(effects, _)| *effects <= 1));
+    for listed in all {
+        let id = &listed.id;
+        let undone = ledger.undone.get(id).cloned().unwrap_or_default();
+        if id.ends_with('7') {
+            assert_eq!(listed.state, State::Compensated, "{id}");
+            assert_eq!(
+                undone,
+                ["charge", "reserve", "create"],
+                "{id}: in reverse, each once"
+            );
+            assert_eq!(done(id, "ship"), 0);
+        } else {
+            assert_eq!(listed.state, State::Completed, "{id}");
+            assert_eq!(undone, Vec::<String>::new(), "{id}");
+            for step in STEPS {
+                assert_eq!(done(id, step), 1, "{id}: {step}");
+            }
+        }
     }
 }
 

@@ -14,5 +14,7 @@
 mod conformance;
 mod crash;
 mod files;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod runs;
 mod walks;

@@ -1,0 +1,65 @@
+//! The tables, and their version.
+
+use super::super::StoreError;
+use super::link::{Link, Open};
+
+/// Makes tables, or brings them up to date. Runners that start together do it one after the other.
+pub(super) async fn migrate(link: &mut Link) -> Result<(), StoreError> {
+    let open = link.open().await?;
+    open.run("BEGIN").await?;
+    let migrated = within(&open).await;
+    let end = if migrated.is_ok() {
+        "COMMIT"
+    } else {
+        "ROLLBACK"
+    };
+    open.run(end).await?;
+    migrated
+}
+
+async fn within(open: &Open) -> Result<(), StoreError> {
+    open.run(&format!("SELECT pg_advisory_xact_lock({LOCK})"))
+        .await?;
+    open.run("CREATE TABLE IF NOT EXISTS outlast_version (version bigint NOT NULL)")
+        .await?;
+    let rows = open
+        .rows("SELECT version FROM outlast_version", &[])
+        .await?;
+    let version: i64 = rows.first().map_or(0, |row| row.get(0));
+    let from = usize::try_from(version).ok();
+    let Some(from) = from.filter(|from| *from <= STEPS.len()) else {
+        let message = format!(
+            "its tables have version {version}, and this program knows up to {}",
+            STEPS.len()
+        );
+        return Err(StoreError::Failed(message));
+    };
+    for step in &STEPS[from..] {
+        open.run(step).await?;
+    }
+    if from < STEPS.len() {
+        let latest = STEPS.len();
+        let text =
+            format!("DELETE FROM outlast_version; INSERT INTO outlast_version VALUES ({latest})");
+        open.run(&text).await?;
+    }
+    Ok(())
+}
+
+/// Of all who migrate; the digits mean nothing.
+const LOCK: i64 = 0x0071_a57a;
+
+/// What leads from each version to the next one. A row of a saga changes with every record; there is
+/// room for its next version on the same page, and then no index changes.
+const STEPS: [&str; 1] = ["CREATE TABLE outlast_runner (\
+       id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, \
+       began timestamptz NOT NULL DEFAULT clock_timestamp(), until timestamptz NOT NULL); \
+     CREATE TABLE outlast_saga (\
+       place bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id text NOT NULL UNIQUE, \
+       definition text NOT NULL, version bigint NOT NULL, hash text NOT NULL, \
+       input_hash text NOT NULL, state smallint NOT NULL, began bigint NOT NULL, \
+       length bigint NOT NULL, runner bigint, epoch bigint NOT NULL) WITH (fillfactor = 70); \
+     CREATE INDEX outlast_saga_state ON outlast_saga (state, place); \
+     CREATE TABLE outlast_record (\
+       saga bigint NOT NULL, seq bigint NOT NULL, at bigint NOT NULL, epoch bigint NOT NULL, \
+       events text NOT NULL, PRIMARY KEY (saga, seq))"];
