@@ -395,7 +395,8 @@ impl<S: Store> Runner<S> {
         self.control(id, handle).await
     }
 
-    /// Waits until a saga has ended, or waits for somebody.
+    /// Waits until a saga has ended, or waits for somebody. If another runner goes on with it, says where
+    /// it is now.
     ///
     /// # Errors
     /// If there is none.

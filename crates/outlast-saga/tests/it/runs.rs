@@ -333,6 +333,125 @@ async fn a_store_that_fails_is_asked_again_and_nothing_is_done_meanwhile() {
     assert_eq!(lines(&ledger), ["o-1/reserve", "o-1/charge"], "each once");
 }
 
+/// A store that says from some time on that another runner goes on.
+struct TakenOver {
+    inner: Memory,
+    /// After so many records.
+    after: u64,
+    /// It takes the record, and then lets nothing begin.
+    late: bool,
+}
+
+impl TakenOver {
+    fn lost(id: &str) -> Result<(), StoreError> {
+        Err(StoreError::Lost { id: id.to_owned() })
+    }
+}
+
+impl Store for TakenOver {
+    async fn begin(
+        &self,
+        saga: outlast_saga::store::NewSaga,
+    ) -> Result<outlast_saga::store::Begun, StoreError> {
+        self.inner.begin(saga).await
+    }
+
+    async fn append(&self, id: &str, record: Record, state: State) -> Result<(), StoreError> {
+        if !self.late && record.seq >= self.after {
+            return TakenOver::lost(id);
+        }
+        self.inner.append(id, record, state).await
+    }
+
+    async fn ready(&self, id: &str, length: u64) -> Result<(), StoreError> {
+        if self.late && length > self.after {
+            return TakenOver::lost(id);
+        }
+        Ok(())
+    }
+
+    async fn log(&self, id: &str) -> Result<Vec<Record>, StoreError> {
+        self.inner.log(id).await
+    }
+
+    async fn find(&self, id: &str) -> Result<Option<outlast_saga::store::Listed>, StoreError> {
+        self.inner.find(id).await
+    }
+
+    async fn list(
+        &self,
+        state: Option<State>,
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<outlast_saga::store::Listed>, StoreError> {
+        self.inner.list(state, after, most).await
+    }
+
+    async fn forget(&self, before: Stamp, most: usize) -> Result<usize, StoreError> {
+        self.inner.forget(before, most).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_that_another_runner_has_taken_over_is_dropped() {
+    let check = async |after: u64, late: bool, expected: &[&str], length: usize| {
+        let ledger = Ledger::default();
+        let inner = Memory::new();
+        let store = TakenOver { inner, after, late };
+        let flow = flow(&ledger, |attempt| async move { Ok(attempt.number()) });
+        let runner = Runner::new(store, [flow], Limits::default()).unwrap();
+        runner.start("order", "o-1", 7).await.unwrap();
+        // Not what was thought of here, but what the store knows.
+        assert_eq!(runner.rests("o-1").await, Ok(State::Open), "{after} {late}");
+        assert_eq!(runner.in_flight(), 0);
+        tokio::time::sleep(60 * SECOND).await;
+        assert_eq!(lines(&ledger), expected, "{after} {late}");
+        assert_eq!(runner.store().log("o-1").await.unwrap().len(), length);
+    };
+    // Nothing is done of which the record was refused, and nothing that may not begin any more.
+    check(0, true, &[], 1).await;
+    check(1, false, &["o-1/reserve"], 1).await;
+    check(1, true, &["o-1/reserve"], 2).await;
+    check(2, false, &["o-1/reserve", "o-1/charge"], 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_cannot_be_holds_up_no_other_saga() {
+    let ledger = Ledger::default();
+    let store = Memory::new();
+    let flow = || flow(&ledger, |attempt| async move { Ok(attempt.number()) });
+    for id in ["bad", "good"] {
+        let hash = flow().definition().hash();
+        let began = outlast_saga::Event::Began {
+            definition: "order".to_owned(),
+            version: 1,
+            hash: hash.clone(),
+            input: serde_json::json!(7),
+        };
+        let undone = outlast_saga::Event::Undone { step: 0 };
+        let mut events = vec![began];
+        events.extend((id == "bad").then_some(undone));
+        let saga = outlast_saga::store::NewSaga {
+            id: id.to_owned(),
+            definition: "order".to_owned(),
+            version: 1,
+            hash,
+            input_hash: String::new(),
+            record: Record {
+                seq: 0,
+                at: Stamp(1),
+                events,
+            },
+            state: State::Open,
+        };
+        store.begin(saga).await.unwrap();
+    }
+    let runner = Runner::new(store, [flow()], Limits::default()).unwrap();
+    let error = runner.resume().await.unwrap_err().to_string();
+    assert!(error.contains("bad"), "{error}");
+    assert_eq!(runner.rests("good").await, Ok(State::Completed));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sagas_go_on_after_their_process_has_ended() {
     let folder = tempfile::tempdir().unwrap();

@@ -185,7 +185,7 @@ fn failure(error: tokio_postgres::Error) -> Failure {
         // It starts, ends, has no more room for connections, or is not the one to write to any more.
         code if CUTS.iter().any(|class| code.code().starts_with(class)) => Failure::Cut(text),
         code if AGAIN.iter().any(|class| code.code().starts_with(class)) => Failure::Again(text),
-        code if code.code().starts_with("XX") => Failure::Refused(StoreError::Corrupt(text)),
+        code if DAMAGED.contains(&code.code()) => Failure::Refused(StoreError::Corrupt(text)),
         _ => Failure::Refused(StoreError::Failed(text)),
     }
 }
@@ -193,6 +193,7 @@ fn failure(error: tokio_postgres::Error) -> Failure {
 const CUTS: [&str; 5] = ["08", "53", "57", "58", "25006"];
 /// Deadlocks, and locks that could not be had.
 const AGAIN: [&str; 2] = ["40", "55"];
+const DAMAGED: [&str; 2] = ["XX001", "XX002"];
 const LATE: &str = "the database did not answer in time";
 /// A database that takes longer is taken for one that is away.
 const LONGEST: Duration = Duration::from_secs(15);
