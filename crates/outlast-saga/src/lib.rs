@@ -24,11 +24,14 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Work that cannot be done now goes to a durable [`queue`].
 
 mod definition;
 mod event;
 mod flow;
 mod machine;
+pub mod queue;
 mod runner;
 pub mod store;
 
@@ -42,3 +45,8 @@ pub use crate::runner::{ControlError, Limits, Resumed, Runner, StartError, Start
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/sagas.md")]
 struct Guide;
+
+/// Runs the code of the guide to queues.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/queues.md")]
+struct QueuesGuide;

@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::drive::Driver;
+pub(crate) use self::drive::words_of;
 pub use self::errors::{ControlError, StartError};
 use crate::definition::DefinitionError;
 use crate::event::{Event, Hand, Stamp};
@@ -65,7 +66,7 @@ impl Default for Limits {
 
 /// Wall time that does not jump: what it was at the start, and how much has passed since.
 #[derive(Clone, Copy, Debug)]
-struct Clock {
+pub(crate) struct Clock {
     wall: u64,
     start: Instant,
 }
@@ -75,7 +76,7 @@ impl Clock {
         clippy::disallowed_methods,
         reason = "a runner reads the clock for its sagas"
     )]
-    fn new() -> Clock {
+    pub(crate) fn new() -> Clock {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -85,11 +86,11 @@ impl Clock {
         }
     }
 
-    fn now(&self) -> Stamp {
+    pub(crate) fn now(&self) -> Stamp {
         Stamp(self.wall).after(self.start.elapsed())
     }
 
-    fn at(&self, stamp: Stamp) -> Instant {
+    pub(crate) fn at(&self, stamp: Stamp) -> Instant {
         self.start
             + stamp
                 .since(Stamp(self.wall))

@@ -265,7 +265,7 @@ async fn caught(mut acting: Acting) -> Result<Value, StepError> {
     .await
 }
 
-fn words_of(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn words_of(panic: &(dyn Any + Send)) -> String {
     let words = panic
         .downcast_ref::<&str>()
         .map(|words| (*words).to_owned());

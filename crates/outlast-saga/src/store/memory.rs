@@ -1,4 +1,6 @@
-//! Logs that die with the process: for tests and the simulator.
+//! Logs and messages that die with the process: for tests and the simulator.
+
+mod messages;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,6 +12,7 @@ use crate::event::{Record, Stamp};
 #[derive(Debug, Default)]
 pub struct Memory {
     kept: Mutex<Kept>,
+    messages: Mutex<messages::Messages>,
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +29,10 @@ impl Memory {
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn messages(&self) -> MutexGuard<'_, messages::Messages> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,12 +5,14 @@
 //! with their next record soon, and would miss the transaction that is under way; so when some are
 //! expected the writer lingers for a part of what a sync takes. Alone, a saga never waits.
 
+mod messages;
 mod schema;
 mod writer;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::oneshot;
@@ -30,6 +32,8 @@ struct Inner {
     writer: Writer,
     reader: Mutex<Connection>,
     path: PathBuf,
+    /// Queues that somebody has open.
+    claimed: Mutex<HashSet<String>>,
     /// Released after the writer has ended.
     _lock: File,
 }
@@ -45,12 +49,14 @@ impl Sqlite {
         let connection = schema::open(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let reader = Connection::open_with_flags(&path, flags).map_err(error)?;
+        reader.set_prepared_statement_cache_capacity(schema::STATEMENTS);
         let writer = Writer::start(connection)?;
         Ok(Sqlite {
             inner: Arc::new(Inner {
                 writer,
                 reader: Mutex::new(reader),
                 path,
+                claimed: Mutex::default(),
                 _lock: lock,
             }),
         })
@@ -59,6 +65,11 @@ impl Sqlite {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    fn claimed(&self) -> MutexGuard<'_, HashSet<String>> {
+        let claimed = &self.inner.claimed;
+        claimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn write<T>(

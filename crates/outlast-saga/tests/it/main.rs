@@ -1,4 +1,4 @@
-//! Sagas through their public interface: stores, runners, and processes that are killed.
+//! Sagas and queues through their public interface: stores, runners, and processes that are killed.
 
 #![allow(
     clippy::disallowed_methods,
@@ -16,5 +16,7 @@ mod crash;
 mod files;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod messages;
+mod queues;
 mod runs;
 mod walks;

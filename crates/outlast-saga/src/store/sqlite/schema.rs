@@ -42,6 +42,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     if check != "ok" {
         return Err(StoreError::Corrupt(check));
     }
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // Every transition is on the disk before it is acted on.
     connection.execute_batch(PRAGMAS).map_err(error)?;
     let version: i64 = connection
@@ -74,12 +75,28 @@ const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                        PRAGMA wal_autocheckpoint = 4000; PRAGMA foreign_keys = OFF; \
                        PRAGMA cache_size = -16384";
 
-/// What leads from each version to the next one.
-const STEPS: [&str; 1] = ["CREATE TABLE saga (\
+/// More than there are, so that none is parsed twice.
+pub(super) const STATEMENTS: usize = 64;
+
+/// What leads from each version to the next one: sagas, and then queues.
+const STEPS: [&str; 2] = [SAGAS, QUEUES];
+
+const SAGAS: &str = "CREATE TABLE saga (\
        place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, definition TEXT NOT NULL, \
        version INTEGER NOT NULL, hash TEXT NOT NULL, input_hash TEXT NOT NULL, \
        state INTEGER NOT NULL, began INTEGER NOT NULL); \
      CREATE INDEX saga_open ON saga (place) WHERE state < 20; \
      CREATE TABLE record (\
        saga INTEGER NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, events TEXT NOT NULL, \
-       PRIMARY KEY (saga, seq)) WITHOUT ROWID"];
+       PRIMARY KEY (saga, seq)) WITHOUT ROWID";
+
+/// Attempts have rows of their own while a message waits: they are written more often than payloads.
+const QUEUES: &str = "CREATE TABLE message (\
+       place INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, id TEXT NOT NULL, key TEXT, \
+       hash BLOB NOT NULL, size INTEGER NOT NULL, state INTEGER NOT NULL, pushed INTEGER NOT NULL, \
+       expires INTEGER NOT NULL, attempts INTEGER, ended INTEGER, error TEXT, notes TEXT, \
+       payload BLOB, UNIQUE (queue, id)); \
+     CREATE INDEX message_open ON message (queue, place) WHERE state < 20; \
+     CREATE INDEX message_ended ON message (queue, ended) WHERE state >= 20; \
+     CREATE TABLE attempt (\
+       place INTEGER PRIMARY KEY, attempts INTEGER NOT NULL, due INTEGER NOT NULL, error TEXT)";

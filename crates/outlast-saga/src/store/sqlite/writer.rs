@@ -8,7 +8,7 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::oneshot::Sender;
 
 use super::super::{Begun, NewSaga, State, StoreError};
-use super::error;
+use super::{error, messages};
 use crate::event::{Record, Stamp};
 
 /// What is to be written, and who is told.
@@ -16,6 +16,7 @@ pub(super) enum Work {
     Begin(Box<NewSaga>, Sender<Result<Begun, StoreError>>),
     Append(String, Record, State, Sender<Result<(), StoreError>>),
     Forget(Stamp, usize, Sender<Result<usize, StoreError>>),
+    Message(messages::Work),
 }
 
 #[derive(Debug)]
@@ -42,6 +43,7 @@ impl std::fmt::Debug for Work {
             Work::Begin(saga, _) => write!(f, "begin {}", saga.id),
             Work::Append(id, record, _, _) => write!(f, "append {} to {id}", record.seq),
             Work::Forget(before, _, _) => write!(f, "forget before {before:?}"),
+            Work::Message(work) => work.fmt(f),
         }
     }
 }
@@ -96,6 +98,7 @@ enum Came {
     /// It was not written: the log is not as long as it was taken to be.
     Conflict(String),
     Forgotten(usize),
+    Message(messages::Came),
 }
 
 impl Thread {
@@ -182,6 +185,7 @@ impl Thread {
             Work::Begin(saga, _) => self.begin(saga).map(Came::Begun),
             Work::Append(id, record, state, _) => self.append(id, record, *state),
             Work::Forget(before, most, _) => self.forget(*before, *most).map(Came::Forgotten),
+            Work::Message(work) => work.write(&self.connection).map(Came::Message),
         }
     }
 
@@ -300,6 +304,8 @@ impl Work {
                 drop(done.send(Err(StoreError::Conflict { id })));
             }
             (Work::Forget(_, _, done), Ok(Came::Forgotten(count))) => drop(done.send(Ok(count))),
+            (Work::Message(work), Ok(Came::Message(came))) => work.tell(Ok(came)),
+            (Work::Message(work), Err(failure)) => work.tell(Err(failure)),
             (Work::Begin(_, done), Err(failure)) => drop(done.send(Err(failure))),
             (Work::Append(_, _, _, done), Err(failure)) => drop(done.send(Err(failure))),
             (Work::Forget(_, _, done), Err(failure)) => drop(done.send(Err(failure))),

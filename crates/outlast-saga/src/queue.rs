@@ -1,0 +1,432 @@
+//! Durable queues: work that cannot be done now is not lost, and is done when it can be.
+//!
+//! [`Queue::push`] returns when the message is on the disk. [`Queue::run`] gives each to a handler: at
+//! least once, one after the other in the order of pushes where they have the same key, at a
+//! [pace](Pace) that follows what the receiver takes. What cannot be delivered is tried again, and after
+//! its attempts or its time it is a dead letter, which somebody has tried again or drops.
+//!
+//! What it does not do: a message whose acknowledgement was not written when the process died is
+//! delivered again. A receiver that does its work once for an id has each effect once.
+
+mod config;
+mod errors;
+mod machine;
+mod message;
+mod pace;
+mod run;
+pub mod store;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+pub use self::config::{Config, ConfigError};
+pub use self::errors::{HandError, OpenError, PushError, Runs};
+pub use self::machine::{Machine, Next, Verdict, Waiting};
+pub use self::message::{Delivery, DeliveryError, Hand, Kept, Message, Note, State};
+pub use self::pace::{BURST_SECONDS, FAILURES_OF_AN_OUTAGE, LINEAR_SECONDS, Pace};
+use self::store::{Change, NewMessage, Put, Store};
+use crate::runner::Clock;
+use crate::store::StoreError;
+
+/// A durable queue. Clones share it.
+pub struct Queue<S: Store> {
+    inner: Arc<Inner<S>>,
+}
+
+struct Inner<S: Store> {
+    store: S,
+    config: Config,
+    clock: Clock,
+    held: Mutex<Held>,
+    /// There may be something to do.
+    changed: Notify,
+    /// Nothing waits any more.
+    emptied: Notify,
+    runs: AtomicBool,
+    closed: AtomicBool,
+}
+
+/// What is in it.
+struct Held {
+    machine: Machine,
+    dead: Room,
+    /// What is being pushed.
+    reserved: Room,
+}
+
+/// So many messages, and bytes of theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Room {
+    messages: usize,
+    bytes: usize,
+}
+
+/// What is in a queue.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stats {
+    /// Messages that are not delivered, those under way included.
+    pub waiting: usize,
+    /// Those under way.
+    pub busy: usize,
+    /// Dead letters.
+    pub dead: usize,
+    /// Bytes of the payloads of all of them.
+    pub bytes: usize,
+    /// Deliveries a second that may begin now.
+    pub pace: f64,
+}
+
+/// What came of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is in the queue.
+    New,
+    /// It was pushed before, with the same key and payload.
+    Same,
+}
+
+impl<S: Store> Queue<S> {
+    /// Opens a queue of a store, with what the last process has left in it. Nothing is delivered until
+    /// [`Queue::run`].
+    ///
+    /// # Errors
+    /// If the configuration cannot be, somebody has it open, or the store fails.
+    pub async fn open(store: S, config: Config) -> Result<Queue<S>, OpenError> {
+        config.check().map_err(OpenError::Config)?;
+        if !store.claim(&config.name) {
+            return Err(OpenError::Taken);
+        }
+        let clock = Clock::new();
+        let pace = Pace::new(config.slowest, config.fastest, clock.now());
+        let held = Held {
+            machine: Machine::new(config.tries, config.concurrency, pace),
+            dead: Room::default(),
+            reserved: Room::default(),
+        };
+        let queue = Queue {
+            inner: Arc::new(Inner {
+                store,
+                config,
+                clock,
+                held: Mutex::new(held),
+                changed: Notify::new(),
+                emptied: Notify::new(),
+                runs: AtomicBool::new(false),
+                closed: AtomicBool::new(false),
+            }),
+        };
+        queue.load().await.map_err(OpenError::Store)?;
+        Ok(queue)
+    }
+
+    async fn load(&self) -> Result<(), StoreError> {
+        for state in [State::Waiting, State::Dead] {
+            let mut after = 0;
+            loop {
+                let page = self.messages(Some(state), after, PAGE).await?;
+                let Some(last) = page.last() else {
+                    break;
+                };
+                after = last.place;
+                let mut held = self.inner.held();
+                page.iter().for_each(|kept| held.take(kept));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a message; it is on the disk when this returns. The same id with the same key and payload is
+    /// the same message, also when it was delivered long ago, up to [`Config::remember`]. A push that
+    /// begins when another one has returned comes after it.
+    ///
+    /// # Errors
+    /// If there is no room, the message is too large, its id is another message's, or the store fails.
+    pub async fn push(&self, message: Message) -> Result<Pushed, PushError> {
+        let inner = &self.inner;
+        inner.config.takes(&message).map_err(PushError::Message)?;
+        let room = Room::of(message.payload.len());
+        let reserved = inner.held().reserve(room, &inner.config);
+        if let Err(full) = reserved {
+            return self.is_known(&message).await?.ok_or(full);
+        }
+        let inner = Arc::clone(inner);
+        let put = async move {
+            let put = inner.put(message).await;
+            inner.held().reserved.take_away(room);
+            put
+        };
+        to_its_end(put).await.map_err(PushError::Store)?
+    }
+
+    /// A message that is there needs no room.
+    async fn is_known(&self, message: &Message) -> Result<Option<Pushed>, PushError> {
+        let inner = &self.inner;
+        let known = inner.store.message(&inner.config.name, &message.id).await;
+        match known.map_err(PushError::Store)? {
+            None => Ok(None),
+            // It writes nothing: it is there.
+            Some(_) => inner.put(message.clone()).await.map(Some),
+        }
+    }
+
+    /// A message, wherever it is; `None` if it was never pushed, or is forgotten.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn find(&self, id: &str) -> Result<Option<Kept>, StoreError> {
+        let inner = &self.inner;
+        inner.store.message(&inner.config.name, id).await
+    }
+
+    /// Messages behind a place, in the order of pushes; in one state, or in any. Dead letters are those
+    /// in [`State::Dead`].
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn messages(
+        &self,
+        state: Option<State>,
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<Kept>, StoreError> {
+        let inner = &self.inner;
+        let name = &inner.config.name;
+        inner.store.messages(name, state, after, most).await
+    }
+
+    /// Has a dead letter tried again, as often as at first and for as long. It comes before what waits
+    /// of its key. Who did it and why is on its record.
+    ///
+    /// # Errors
+    /// If it is no dead letter, nobody or nothing is given, or the store fails.
+    pub async fn retry(&self, id: &str, by: &str, reason: &str) -> Result<(), HandError> {
+        self.handle(id, Hand::Retry, by, reason).await
+    }
+
+    /// Drops a dead letter. Who did it and why is on its record, which is kept for
+    /// [`Config::remember`].
+    ///
+    /// # Errors
+    /// If it is no dead letter, nobody or nothing is given, or the store fails.
+    pub async fn discard(&self, id: &str, by: &str, reason: &str) -> Result<(), HandError> {
+        self.handle(id, Hand::Drop, by, reason).await
+    }
+
+    async fn handle(&self, id: &str, how: Hand, by: &str, reason: &str) -> Result<(), HandError> {
+        let is_said = |text: &str| (1..=MOST_WORDS).contains(&text.len());
+        if !is_said(by) || !is_said(reason) {
+            return Err(HandError::Note);
+        }
+        let kept = self.find(id).await.map_err(HandError::Store)?;
+        let kept = kept.ok_or(HandError::NoMessage)?;
+        let note = Note {
+            at: self.inner.clock.now(),
+            how,
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let inner = Arc::clone(&self.inner);
+        let handled = async move { inner.handled(kept, note).await };
+        to_its_end(handled).await.map_err(HandError::Store)?
+    }
+
+    /// What is in it.
+    pub fn stats(&self) -> Stats {
+        let held = self.inner.held();
+        Stats {
+            waiting: held.machine.len(),
+            busy: held.machine.busy(),
+            dead: held.dead.messages,
+            bytes: held.machine.bytes() + held.dead.bytes,
+            pace: held.machine.pace().rate(),
+        }
+    }
+
+    /// Waits until no message waits or is under way.
+    pub async fn drained(&self) {
+        let inner = &self.inner;
+        let mut emptied = std::pin::pin!(inner.emptied.notified());
+        loop {
+            emptied.as_mut().enable();
+            if inner.held().machine.is_empty() {
+                return;
+            }
+            emptied.as_mut().await;
+            emptied.set(inner.emptied.notified());
+        }
+    }
+
+    /// Begins no more deliveries: [`Queue::run`] returns when those under way have ended. Pushes are
+    /// still taken, and delivered by the next process.
+    pub fn close(&self) {
+        self.inner.closed.store(true, Ordering::Release);
+        self.inner.changed.notify_one();
+    }
+
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.inner.store
+    }
+}
+
+impl<S: Store> Inner<S> {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn put(&self, message: Message) -> Result<Pushed, PushError> {
+        let now = self.clock.now();
+        let most = self.config.max_age;
+        let age = message.within.map_or(most, |within| within.min(most));
+        let (hash, size) = (message.hash(), message.payload.len());
+        let waiting = |place| Waiting {
+            place,
+            key: message.key.as_deref().map(Arc::from),
+            size,
+            attempts: 0,
+            due: now,
+            expires: now.after(age),
+        };
+        let new = NewMessage {
+            queue: self.config.name.clone(),
+            id: message.id.clone(),
+            key: message.key.clone(),
+            hash,
+            payload: message.payload,
+            pushed: now,
+            expires: now.after(age),
+        };
+        match self.store.put(new).await.map_err(PushError::Store)? {
+            Put::New(place) => {
+                self.held().machine.insert(waiting(place));
+                self.changed.notify_one();
+                Ok(Pushed::New)
+            }
+            Put::Same(kept) => {
+                // The store may have failed after it had written it.
+                if kept.state == State::Waiting {
+                    self.held().take(&kept);
+                    self.changed.notify_one();
+                }
+                Ok(Pushed::Same)
+            }
+            Put::Other => Err(PushError::Other),
+        }
+    }
+
+    async fn handled(&self, kept: Kept, note: Note) -> Result<(), HandError> {
+        let life = kept.expires.since(kept.pushed);
+        let (at, how, expires) = (note.at, note.how, note.at.after(life));
+        let change = match how {
+            Hand::Retry => Change::Retried { note, expires },
+            Hand::Drop => Change::Dropped { note },
+        };
+        let changed = self.store.change(kept.place, change).await;
+        if !changed.map_err(HandError::Store)? {
+            let now = self.store.message(&self.config.name, &kept.id).await;
+            let now = now.map_err(HandError::Store)?;
+            return Err(now.map_or(HandError::NoMessage, |now| HandError::NotDead(now.state)));
+        }
+        let mut held = self.held();
+        held.dead.take_away(Room::of(kept.size));
+        if how == Hand::Retry {
+            let state = State::Waiting;
+            let (attempts, due) = (0, at);
+            held.take(&Kept {
+                state,
+                attempts,
+                due,
+                expires,
+                ..kept
+            });
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl Held {
+    /// One that is on the disk.
+    fn take(&mut self, kept: &Kept) {
+        match kept.state {
+            State::Waiting => self.machine.insert(Waiting {
+                place: kept.place,
+                key: kept.key.as_deref().map(Arc::from),
+                size: kept.size,
+                attempts: kept.attempts,
+                due: kept.due,
+                expires: kept.expires,
+            }),
+            State::Dead => self.dead.add(Room::of(kept.size)),
+            State::Delivered | State::Dropped => {}
+        }
+    }
+
+    fn reserve(&mut self, room: Room, config: &Config) -> Result<(), PushError> {
+        let messages = self.machine.len() + self.dead.messages + self.reserved.messages;
+        let bytes = self.machine.bytes() + self.dead.bytes + self.reserved.bytes;
+        if messages + room.messages > config.most || bytes + room.bytes > config.bytes {
+            return Err(PushError::Full { messages, bytes });
+        }
+        self.reserved.add(room);
+        Ok(())
+    }
+}
+
+impl Room {
+    fn of(bytes: usize) -> Room {
+        Room { messages: 1, bytes }
+    }
+
+    fn add(&mut self, other: Room) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+    }
+
+    fn take_away(&mut self, other: Room) {
+        self.messages = self.messages.saturating_sub(other.messages);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+    }
+}
+
+impl<S: Store> Drop for Inner<S> {
+    fn drop(&mut self) {
+        self.store.release(&self.config.name);
+    }
+}
+
+impl<S: Store> Clone for Queue<S> {
+    fn clone(&self) -> Queue<S> {
+        Queue {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<S: Store> fmt::Debug for Queue<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("config", &self.inner.config)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Goes on when its caller goes away: what is written to the disk has to be known here.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is on the disk and what is known must not differ because a caller goes away"
+)]
+async fn to_its_end<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> Result<T, StoreError> {
+    let ended = tokio::spawn(future).await;
+    ended.map_err(|error| StoreError::Failed(error.to_string()))
+}
+
+const PAGE: usize = 1000;
+/// Of who did something, and why.
+const MOST_WORDS: usize = 1000;
