@@ -18,5 +18,6 @@ mod files;
 mod postgres;
 mod messages;
 mod queues;
+mod queues_crash;
 mod runs;
 mod walks;
