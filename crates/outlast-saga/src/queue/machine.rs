@@ -92,6 +92,14 @@ pub enum Next {
         /// How many attempts were begun.
         attempts: u32,
     },
+    /// It writes that this message is dead because it has had its attempts, and tells
+    /// [`Machine::apply`]: nobody knows what came of the last one, whose process died.
+    GiveUp {
+        /// The message.
+        place: i64,
+        /// How many attempts were begun.
+        attempts: u32,
+    },
     /// It asks again then, or after anything else has happened.
     Wait(Option<Stamp>),
 }
@@ -172,6 +180,11 @@ impl Machine {
         let Some((due, place)) = first.filter(|_| is_open && self.busy < self.concurrency) else {
             return Next::Wait(too_old);
         };
+        let attempts = self.entries[&place].attempts;
+        if due <= now && attempts >= self.tries.attempts() {
+            self.leave(place);
+            return Next::GiveUp { place, attempts };
+        }
         let may_begin = if due > now {
             Err(due)
         } else {

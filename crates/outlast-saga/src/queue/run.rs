@@ -89,10 +89,10 @@ impl<'a, S: Store> Run<'a, S> {
                     tasks.spawn(async move { inner.attempt(place, attempt, &handler).await });
                 }
                 Next::Expire { place, attempts } => {
-                    let inner = Arc::clone(inner);
-                    let error = "it was not delivered in its time".to_owned();
-                    let verdict = Verdict::Dead { error };
-                    tasks.spawn(async move { inner.settle(place, attempts, verdict).await });
+                    tasks.spawn(Arc::clone(inner).bury(place, attempts, TOO_OLD));
+                }
+                Next::GiveUp { place, attempts } => {
+                    tasks.spawn(Arc::clone(inner).bury(place, attempts, NOT_KNOWN));
                 }
                 Next::Wait(until) => {
                     let asks = (!is_open && !is_empty).then(|| now.after(BETWEEN_ASKS));
@@ -142,6 +142,12 @@ impl<S: Store> Inner<S> {
         let now = self.clock.now();
         let verdict = self.held().machine.ended(place, came, now);
         self.settle(place, attempt, verdict).await;
+    }
+
+    /// Writes that a message is dead without another attempt.
+    async fn bury(self: Arc<Self>, place: i64, attempts: u32, error: &'static str) {
+        let error = error.to_owned();
+        self.settle(place, attempts, Verdict::Dead { error }).await;
     }
 
     /// Writes what became of a message, and lets its key go on.
@@ -274,6 +280,8 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
+const TOO_OLD: &str = "it was not delivered in its time";
+const NOT_KNOWN: &str = "given up: whoever made its last attempt went away before it had ended";
 const BETWEEN_ASKS: Duration = Duration::from_millis(100);
 const BETWEEN_SWEEPS: Duration = Duration::from_secs(10);
 /// One transaction must not hold up pushes for long.

@@ -403,6 +403,45 @@ async fn what_is_in_a_file_is_there_for_the_next_process() {
     assert_eq!((kept.state, kept.attempts), (State::Delivered, 1));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ends_its_processes_runs_out_of_attempts() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = async || {
+        let store = Sqlite::open(folder.path().join("queue.db")).unwrap();
+        let config = config().tries(Tries::new(2).backoff(Duration::ZERO));
+        Queue::open(store, config).await.unwrap()
+    };
+    open().await.push(message("a", "k")).await.unwrap();
+    for attempt in 1..=2 {
+        let queue = open().await;
+        let (began, mut begins) = tokio::sync::mpsc::channel(1);
+        let (ledger, task) = run(&queue, move |_| {
+            began.try_send(()).unwrap();
+            std::future::pending()
+        });
+        begins.recv().await.unwrap();
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(lines(&ledger), [format!("a.{attempt}")]);
+        drop(queue);
+        // Attempts that are given up hold the file until they are gone.
+        while Sqlite::open(folder.path().join("queue.db")).is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+    let queue = open().await;
+    let (ledger, _) = run(&queue, |_| async { Ok(()) });
+    queue.drained().await;
+    assert_eq!(lines(&ledger).len(), 0);
+    let kept = queue.find("a").await.unwrap().unwrap();
+    assert_eq!((kept.state, kept.attempts), (State::Dead, 2));
+    assert!(
+        kept.error
+            .unwrap()
+            .contains("whoever made its last attempt went away")
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_wrong_with_a_configuration_is_said() {
     let check = async |config: Config, part: &str| {

@@ -65,6 +65,10 @@ impl Stage {
                     self.busy.insert(place, attempts);
                     said.push(format!("-{place}"));
                 }
+                Next::GiveUp { place, attempts } => {
+                    self.busy.insert(place, attempts);
+                    said.push(format!("-{place}.{attempts}"));
+                }
                 Next::Wait(_) => return said.join(" "),
             }
             // Each has its token.
@@ -208,6 +212,20 @@ fn what_nobody_delivers_any_more_waits_again() {
     stage.machine.apply(1, 1, &Verdict::Delivered);
     assert_eq!(stage.pass(SECOND), "", "that was another attempt");
     stage.end(1, Ok(()));
+    assert_eq!(stage.pass(SECOND), "2.1");
+}
+
+#[test]
+fn what_ends_its_processes_runs_out_of_attempts() {
+    let mut stage = Stage::quick();
+    ["a"; 2].iter().for_each(|key| stage.push(key));
+    for attempt in 1..=3 {
+        assert_eq!(stage.pass(SECOND), format!("1.{attempt}"));
+        stage.machine.abandon();
+    }
+    assert_eq!(stage.pass(SECOND), "-1.3");
+    let error = "not known".to_owned();
+    stage.write(1, &Verdict::Dead { error });
     assert_eq!(stage.pass(SECOND), "2.1");
 }
 
@@ -428,12 +446,14 @@ impl Model {
             let (place, attempt, fate) = match next {
                 Next::Begin { place, attempt } => (place, attempt, Fate::Busy),
                 Next::Expire { place, attempts } => (place, attempts, Fate::Expires),
+                Next::GiveUp { place, attempts } => (place, attempts, Fate::Expires),
                 Next::Wait(_) => return,
             };
             let (key, before) = self.known[&place];
             assert_eq!(before, Fate::Waits, "{place} was not waiting");
             if fate == Fate::Busy {
                 assert!(self.is_open, "the gate was closed");
+                assert!(attempt <= 3, "no more than may be");
                 let mut former = self.known.range(..place).filter(|_| key != 0);
                 let is_before = |(_, (other, fate)): &(&i64, &(u8, Fate))| {
                     *other == key && matches!(fate, Fate::Waits | Fate::Busy)
