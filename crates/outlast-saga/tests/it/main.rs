@@ -14,9 +14,9 @@
 mod conformance;
 mod crash;
 mod files;
+mod messages;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod messages;
 mod queues;
 mod queues_crash;
 mod runs;
