@@ -495,3 +495,26 @@ fn the_guide_says_what_happens() {
     assert_eq!(code, 0);
     assert_eq!(timeless(&way), timeless(blocks("text")[0]), "{way}");
 }
+
+#[test]
+fn the_token_is_shown_to_a_gateway_that_wants_it() {
+    let (folder, admin) = (tempfile::tempdir().unwrap(), free());
+    std::fs::write(folder.path().join("token"), "s3cret\n").unwrap();
+    let plan = format!(
+        "gateway: {{ listen: {}, admin: {{ address: {admin}, token: {{ file: token }} }} }}
+{}",
+        free(),
+        blocks("yaml")[0]
+    );
+    let shop = Shop::with(folder, SERVICES.map(|_| free()), admin, &plan);
+    let saga = |arguments: &[&str]| saga(shop.folder.path(), admin, arguments);
+    let (code, told) = saga(&["list"]);
+    assert_eq!((code, &*told), (1, "error: this needs the admin token\n"));
+    let (code, told) = saga(&["--token", "token", "dead-letters"]);
+    assert_eq!((code, &*told), (0, "no saga waits for anybody\n"));
+    let (code, told) = saga(&["--token", "none", "list"]);
+    assert_eq!(code, 3, "{told}");
+    let (code, told) = saga(&["--token", "token", "start", "order", "--input", "{"]);
+    assert_eq!(code, 3);
+    assert!(told.contains("no JSON"), "{told}");
+}
