@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use self::ask::{Gateway, Refused};
-use crate::{FAILED, UNABLE};
+use crate::{FAILED, UNABLE, output};
 
 /// Which gateway, and what to do.
 #[derive(Args, Debug)]
@@ -127,7 +127,7 @@ pub(crate) fn run(saga: &Saga) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Refused { answered, why }) => {
-            eprintln!("error: {why}");
+            output::tell(format_args!("error: {why}"));
             ExitCode::from(if answered { FAILED } else { UNABLE })
         }
     }
