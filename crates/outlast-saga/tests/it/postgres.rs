@@ -126,7 +126,7 @@ async fn a_runner_that_was_struck_off_can_neither_write_nor_begin_anything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn runners_share_what_is_free_and_hear_of_it_at_once() {
-    let server = Server::start();
+    let server = Arc::new(Server::start());
     let settings = server.database("share");
     let (one, two, three) = (
         store(&settings).await,
@@ -158,10 +158,25 @@ async fn runners_share_what_is_free_and_hear_of_it_at_once() {
     );
     assert_eq!(one.ready("s1", 1).await, Err(lost("s1")));
 
+    // What somebody else is about to take is skipped, and not waited for.
+    let lock = "BEGIN; SELECT count(*) FROM (SELECT FROM outlast_saga WHERE place <= 50 FOR UPDATE) \
+                AS locked; SELECT pg_sleep(3)";
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    let (locker, there) = (Arc::clone(&server), settings.clone());
+    let locker = tokio::task::spawn_blocking(move || locker.query(&there, lock));
+    while server.query(&settings, waits) != "1" {
+        assert!(!locker.is_finished(), "nothing is locked");
+    }
+    let known = known();
+    let claimed = tokio::time::timeout(Duration::from_secs(2), two.claim(&known, 0, 1)).await;
+    assert_eq!(claimed.unwrap().unwrap()[0].id, "s50");
+    locker.await.unwrap();
+    two.release("s50").await;
+
     let all = async |store: &Postgres| {
         let mut ids = Vec::new();
         loop {
-            let claimed = store.claim(&known(), 0, 1000).await.unwrap();
+            let claimed = store.claim(&known, 0, 1000).await.unwrap();
             assert!(claimed.len() <= 64 && claimed.is_sorted_by_key(|listed| listed.place));
             if claimed.is_empty() {
                 return ids;
@@ -241,26 +256,25 @@ async fn what_nobody_waited_for_is_claimed() {
 /// Connections are cut by the server while a hundred sagas are written.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_cut_are_made_again() {
-    let server = Server::start();
+    let server = Arc::new(Server::start());
     let settings = server.database("cut");
     let store = store(&settings).await;
-    let url = settings.clone();
     let cuts = Arc::new(AtomicU32::new(0));
-    let (cut, done) = (Arc::clone(&cuts), Arc::new(AtomicU32::new(0)));
-    let is_done = Arc::clone(&done);
+    let (cut, there) = (Arc::clone(&cuts), Arc::downgrade(&server));
     let cutter = std::thread::spawn(move || {
-        while is_done.load(Ordering::Relaxed) == 0 {
+        // Until the test has ended, with the server.
+        while let Some(server) = there.upgrade() {
             let all = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                        WHERE datname = 'cut' AND pid <> pg_backend_pid()";
-            let count: u32 = server.query(&url, all).parse().unwrap();
+            let count: u32 = server.query(&settings, all).parse().unwrap();
             cut.fetch_add(count, Ordering::Relaxed);
+            drop(server);
             std::thread::sleep(Duration::from_millis(30));
         }
-        server
     });
     takes_many_at_once(store.clone()).await;
-    done.store(1, Ordering::Relaxed);
-    drop(cutter.join().unwrap());
+    drop(server);
+    cutter.join().unwrap();
     assert!(cuts.load(Ordering::Relaxed) > 3, "{cuts:?}");
 }
 
