@@ -56,9 +56,12 @@ impl<S: Store> Driver<S> {
         let went = self.go_on(written, to_write).await;
         self.runner.running().remove(self.saga.id());
         self.runner.inner.store.release(self.saga.id()).await;
+        let state = state_of(&self.saga);
+        let waiting = std::mem::take(&mut self.waiting);
+        // Whoever is told finds its seat free, and may be the last to have the store.
+        drop(self);
         if went.is_ok() {
-            let state = state_of(&self.saga);
-            for done in self.waiting {
+            for done in waiting {
                 let _ = done.send(state);
             }
         }
