@@ -217,7 +217,7 @@ impl Saga {
         let runs = |state: &StepState| matches!(state.at, At::Running | At::Undoing);
         if !self.steps.iter().any(runs) {
             // It waited, and goes on to wait.
-            return Vec::new();
+            return self.wake(now);
         }
         let count = self.recoveries + 1;
         let mut events = vec![Event::Recovered { count }];
