@@ -196,6 +196,17 @@ pub trait Store: Send + Sync + 'static {
     }
 }
 
+/// A record as tables keep it.
+fn read_record(id: &str, seq: i64, at: i64, events: &str) -> Result<Record, StoreError> {
+    let events = serde_json::from_str(events);
+    let damaged = |error| StoreError::Corrupt(format!("record {seq} of {id}: {error}"));
+    Ok(Record {
+        seq: seq as u64,
+        at: Stamp(at as u64),
+        events: events.map_err(damaged)?,
+    })
+}
+
 /// Why a store could not do it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

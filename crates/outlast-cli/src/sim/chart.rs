@@ -1,7 +1,7 @@
 //! The course of runs over time, as a picture: all policies over each other.
 
 use outlast_config::scenario::Scenario;
-use outlast_sim::scenario::Course;
+use outlast_sim::scenario::{Course, CourseSecond};
 
 use super::{Outcome, Sim};
 use crate::picture::{Band, Panel, Picture, Series};
@@ -17,31 +17,16 @@ pub(super) fn picture(sim: &Sim, results: &[Outcome]) -> Picture {
     let runs = first.batch.runs.len();
     let mut panels = vec![
         panel("calls/s", "", results, |course| {
-            let mean = |sum: u64| sum as f64 / f64::from(course.runs);
-            course
-                .seconds
-                .iter()
-                .map(|second| mean(second.calls))
-                .collect()
+            a_second(course, |second| second.calls)
         }),
         panel("goodput", "calls/s", results, |course| {
-            let mean = |sum: u64| sum as f64 / f64::from(course.runs);
-            course
-                .seconds
-                .iter()
-                .map(|second| mean(second.good))
-                .collect()
+            a_second(course, |second| second.good)
         }),
         panel("attempts/s", "", results, |course| {
-            let mean = |sum: u64| sum as f64 / f64::from(course.runs);
-            course
-                .seconds
-                .iter()
-                .map(|second| mean(second.attempts))
-                .collect()
+            a_second(course, |second| second.attempts)
         }),
         panel("latency p99 of good calls", "ms", results, |course| {
-            let millis = |second: &outlast_sim::scenario::CourseSecond| {
+            let millis = |second: &CourseSecond| {
                 let took = second.times.quantile(0.99);
                 took.map_or(f64::NAN, |took| took.as_secs_f64() * 1e3)
             };
@@ -115,6 +100,12 @@ fn file_name(outcome: &Outcome) -> String {
 
 fn name_of(outcome: &Outcome, upstream: usize) -> String {
     outcome.trial.upstream_name(upstream).to_owned()
+}
+
+/// What there was in each second, in the mean of the runs.
+fn a_second(course: &Course, of: fn(&CourseSecond) -> u64) -> Vec<f64> {
+    let sums: Vec<u64> = course.seconds.iter().map(of).collect();
+    means(&sums, course.runs)
 }
 
 fn means(sums: &[u64], runs: u32) -> Vec<f64> {

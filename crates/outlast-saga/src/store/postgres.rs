@@ -34,7 +34,7 @@ use tokio_postgres::Row;
 use self::lease::Lease;
 use self::link::{Failure, Link};
 use self::writer::{Work, Writer};
-use super::{Begun, Known, Listed, NewSaga, State, Store, StoreError};
+use super::{Begun, Known, Listed, NewSaga, State, Store, StoreError, read_record};
 use crate::event::{Record, Stamp};
 
 /// How a runner shares a database with others.
@@ -190,13 +190,7 @@ impl Store for Postgres {
         let rows = self.read(statements::LOG, &[&id]).await?;
         let record = |row: Row| {
             let (seq, at): (i64, i64) = (row.get(0), row.get(1));
-            let events = serde_json::from_str(row.get(2));
-            let damaged = |error| StoreError::Corrupt(format!("record {seq} of {id}: {error}"));
-            Ok(Record {
-                seq: seq as u64,
-                at: Stamp(at as u64),
-                events: events.map_err(damaged)?,
-            })
+            read_record(id, seq, at, row.get(2))
         };
         rows.into_iter().map(record).collect()
     }

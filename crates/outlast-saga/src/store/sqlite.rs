@@ -18,7 +18,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::oneshot;
 
 use self::writer::{Work, Writer};
-use super::{Begun, Listed, NewSaga, State, Store, StoreError};
+use super::{Begun, Listed, NewSaga, State, Store, StoreError, read_record};
 use crate::event::{Record, Stamp};
 
 /// Logs in an SQLite file. Clones share it.
@@ -118,15 +118,7 @@ impl Store for Sqlite {
             };
             query.query_map([id], row)?.collect::<Result<Vec<_>, _>>()
         })?;
-        let record = |(seq, at, events): (i64, i64, String)| {
-            let events = serde_json::from_str(&events);
-            let damaged = |error| StoreError::Corrupt(format!("record {seq} of {id}: {error}"));
-            Ok(Record {
-                seq: seq as u64,
-                at: Stamp(at as u64),
-                events: events.map_err(damaged)?,
-            })
-        };
+        let record = |(seq, at, events): (i64, i64, String)| read_record(id, seq, at, &events);
         rows.into_iter().map(record).collect()
     }
 
