@@ -407,6 +407,23 @@ fn without_a_setting_it_is_as_good_as_the_right_queue_for_a_service_that_never_s
     );
 }
 
+/// The figures of the guide, which a few worlds do not show: means over a hundred.
+#[test]
+fn over_many_worlds_the_goodput_is_that_of_the_guide() {
+    let fixed = || Config::new(Limit::fixed(10));
+    for (config, stops, expected) in [
+        (Config::default(), true, 0.98),
+        (Config::default(), false, 0.76),
+        (fixed(), true, 0.98),
+        (fixed(), false, 0.80),
+    ] {
+        let goodputs = (0..100).map(|seed| at_twice(Some(config), stops, seed));
+        let mean = goodputs.sum::<f64>() / 100.0;
+        println!("{config:?}, stops {stops}: {mean:.3}");
+        assert!((mean - expected).abs() < 0.01, "{mean} for {expected}");
+    }
+}
+
 /// With their published constants they are too slow, or learn an overload as what is normal.
 #[test]
 fn the_measured_limit_keeps_more_than_the_published_ones() {
