@@ -2,6 +2,7 @@
 
 mod canary;
 mod endpoint;
+mod store;
 
 use std::error::Error;
 use std::fmt;
@@ -60,6 +61,10 @@ pub(crate) fn explain(loaded: &Loaded, upstream: Option<&str>) -> Result<String,
             page.push_str("\nhealth\n");
             let health = loaded.root.entry("health").map(|entry| &entry.node);
             settings(&mut page, health, &sections::HEALTH, 1);
+            if let Some(store) = loaded.root.entry("store") {
+                page.push_str("\nstore\n");
+                store::explain(&mut page, &store.node);
+            }
             for entry in entries {
                 page.push('\n');
                 explain_upstream(&mut page, loaded, entry);

@@ -5,6 +5,7 @@
 //! simulator and drills take it as it is; none of them reads YAML.
 
 mod saga;
+mod store;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -17,6 +18,7 @@ use outlast_core::ratio::Ratio;
 pub use outlast_core::tier::Tier;
 
 pub use self::saga::{Saga, SagaMeaning, SagaRequest, SagaStatus, SagaStep, Sagas};
+pub use self::store::{Postgres, Store};
 
 /// A whole policy file.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct Plan {
     pub health: Health,
     /// Which features are given up under stress. Default: none.
     pub degrade: Option<Degrade>,
+    /// Where what must not be lost is kept.
+    pub store: Store,
     /// Business actions over several upstreams. Default: none.
     pub sagas: Option<Sagas>,
 }

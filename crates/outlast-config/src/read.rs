@@ -8,6 +8,7 @@ mod gateway;
 mod redundancy;
 mod route;
 pub(crate) mod saga;
+mod store;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,6 +53,7 @@ pub(crate) fn plan(root: &Node, folder: &Path, problems: &mut Vec<Problem>) -> P
         .collect();
     reader.refuse_cycles(&upstreams, file.names("upstreams"));
     reader.refuse_second_providers(&upstreams, file);
+    let store = reader.store(file);
     let sagas = reader.sagas(file, gateway.admin.is_some());
     let health = crate::health::health(file.part("health", &sections::HEALTH), folder, problems);
     let mut plan = Plan {
@@ -60,6 +62,7 @@ pub(crate) fn plan(root: &Node, folder: &Path, problems: &mut Vec<Problem>) -> P
         upstreams,
         health,
         degrade: None,
+        store,
         sagas,
     };
     plan.degrade = degrade::read(file, folder, &mut plan, problems);

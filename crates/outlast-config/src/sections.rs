@@ -10,6 +10,7 @@ mod redundancy;
 mod saga;
 mod scenario;
 mod shed;
+mod store;
 mod upstream;
 
 pub(crate) use self::canary::CANARY;
@@ -22,6 +23,7 @@ pub(crate) use self::redundancy::{ACTIVE_CHECK, BALANCE, EJECT};
 pub(crate) use self::saga::{RETRY as SAGA_RETRY, SAGA, SAGAS, STEP, UNDO};
 pub(crate) use self::scenario::{CHANGE, CLIENT, LAW, LIVENESS, SCENARIO, SERVICE, WARMS};
 pub(crate) use self::shed::{SHED, THROTTLE};
+pub(crate) use self::store::STORE;
 pub(crate) use self::upstream::{BACKOFF, BREAKER, UPSTREAM};
 use crate::shape::Default::{Is, Means, Required};
 use crate::shape::{Default, Key, Kind, Section};
@@ -68,6 +70,12 @@ pub(crate) static FILE: Section = Section {
             Kind::Part(&DEGRADE),
             Means("everything is always on"),
             "which features are given up under stress, and what is answered instead",
+        ),
+        key(
+            "store",
+            Kind::Part(&STORE),
+            Means("`sqlite: outlast.db`"),
+            "where sagas are kept",
         ),
         key(
             "sagas",

@@ -136,7 +136,10 @@ fn check_section(node: &Node, section: &'static Section, problems: &mut Vec<Prob
 
 fn unknown_key(entry: &Entry, section: &Section) -> Problem {
     let names = section.keys.iter().map(|key| key.name);
+    let is_it = |moved: &&(&str, &str, &str)| (moved.0, moved.1) == (section.name, &entry.key);
+    let moved = MOVED.iter().find(is_it).map(|(_, _, mend)| *mend);
     let mend = match did_you_mean(&entry.key, names.clone()) {
+        _ if moved.is_some() => moved.unwrap_or_default().to_owned(),
         Some(word) => format!("did you mean `{word}`?"),
         None => format!("{} knows {}", section.name, listed(names)),
     };
@@ -146,6 +149,13 @@ fn unknown_key(entry: &Entry, section: &Section) -> Problem {
         mend,
     )
 }
+
+/// Keys that stood in a section once, and where they are now.
+const MOVED: [(&str, &str, &str); 1] = [(
+    "sagas",
+    "store",
+    "move it to the top of the file: `store: { sqlite: PATH }`",
+)];
 
 /// Checks a value.
 pub(crate) fn check_kind(node: &Node, kind: &'static Kind, problems: &mut Vec<Problem>) {

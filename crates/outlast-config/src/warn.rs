@@ -27,6 +27,10 @@ pub(crate) fn warnings(root: &Node, plan: &Plan) -> Vec<Problem> {
     }
     crate::degrade::warn(file, plan, &mut found);
     saga::of_sagas(file, &mut found);
+    if let Some(store) = file.entry("store").filter(|_| plan.sagas.is_none()) {
+        let mend = "remove it, or add `sagas`";
+        found.push(Problem::new(store.key_place, "nothing is kept in it", mend));
+    }
     found
 }
 

@@ -40,6 +40,7 @@ mod routes;
 mod sagas;
 mod stale;
 mod status;
+mod store;
 mod table;
 mod target;
 mod times;
@@ -54,7 +55,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use outlast::health::Latest;
-use outlast_config::plan::Plan;
+use outlast_config::plan::{self, Plan};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
@@ -92,8 +93,8 @@ pub struct Gateway {
     workers: Vec<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
-    /// What goes on with sagas, if the plan has any.
-    sagas: Option<JoinHandle<()>>,
+    /// Where work on the store goes on, if the plan has any.
+    store: Option<JoinHandle<()>>,
 }
 
 /// What the handle, the workers and the admin listener share.
@@ -108,7 +109,9 @@ pub(crate) struct State {
     pub(crate) admin_token: OnceLock<Option<Box<str>>>,
     /// What the gRPC health service answers from, if there is an admin listener.
     pub(crate) latest: Option<Latest>,
-    /// The sagas of the plan that it began with.
+    /// The store of the plan that it began with.
+    store: plan::Store,
+    /// The sagas of that.
     pub(crate) sagas: Option<Sagas>,
     /// Where checks are probed: the admin listener's runtime, if there is one.
     executor: Option<Handle>,
@@ -130,8 +133,12 @@ impl Gateway {
         let phases = watch::Sender::new(Phase::Serving);
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| mpsc::channel(CALLS)).unzip();
-        let sagas = Sagas::start(&plan, senders, &phases).map_err(StartError)?;
-        let (sagas, goes_on) = sagas.unzip();
+        let store_plan = plan.store.clone();
+        let is_used = plan.sagas.is_some();
+        let opened = is_used.then(|| store::start(&plan, phases.subscribe()));
+        let (opened, store) = opened.transpose().map_err(StartError)?.unzip();
+        let sagas = opened.and_then(|opened| Sagas::start(&plan, opened, senders, &phases));
+        let sagas = sagas.transpose().map_err(StartError)?;
         let (table, _) = Table::new(plan, None, workers, executor.as_ref()).map_err(StartError)?;
         rollout::announce(None, &table);
         let addresses = table
@@ -146,6 +153,7 @@ impl Gateway {
             phases,
             workers,
             options,
+            store: store_plan,
             sagas,
             admin_token: OnceLock::new(),
             executor,
@@ -156,7 +164,7 @@ impl Gateway {
             workers: Vec::new(),
             addresses,
             admin: None,
-            sagas: goes_on,
+            store,
         };
         for (index, calls) in receivers.into_iter().enumerate() {
             gateway.workers.push(spawn(index, &state, calls)?);
@@ -225,7 +233,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.state.phases.send_replace(Phase::Stopped);
-        for worker in self.workers.drain(..).chain(self.sagas.take()) {
+        for worker in self.workers.drain(..).chain(self.store.take()) {
             // A worker that panicked has said so already.
             let _ = worker.join();
         }
@@ -236,7 +244,7 @@ impl State {
     pub(crate) fn reload(&self, plan: Plan) -> Result<Reloaded, ReloadError> {
         let _turn = self.one_at_a_time();
         let before = Arc::clone(&self.tables.borrow());
-        let sagas = plan.sagas.clone();
+        let (store, sagas) = (plan.store.clone(), plan.sagas.clone());
         let (table, changes) =
             Table::new(plan, Some(&before), self.workers, self.executor.as_ref())
                 .map_err(ReloadError)?;
@@ -253,6 +261,9 @@ impl State {
         }
         if self.sagas.as_ref().map(Sagas::plan) != sagas.as_ref() {
             later.push("sagas");
+        }
+        if self.store != store {
+            later.push("store");
         }
         if let Some(vitals) = &table.vitals {
             vitals.drains(*self.phases.borrow() != Phase::Serving);

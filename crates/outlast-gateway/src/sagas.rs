@@ -1,4 +1,4 @@
-//! Sagas of the policy file: their store, their flows, and the thread that goes on with them.
+//! Sagas of the policy file: their flows, and what goes on with them.
 //!
 //! A step is a request that goes through its upstream's policies as a client's would, on one of the
 //! workers and over its connections. What the gateway answers instead of an upstream (stale copies,
@@ -13,68 +13,62 @@ mod flow;
 mod step;
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use outlast_config::plan::{self, Plan};
 use outlast_saga::store::Store;
-use outlast_saga::store::sqlite::Sqlite;
 use outlast_saga::{Limits, Runner, Stamp};
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use self::call::Asked;
 use self::step::Callers;
 use crate::attempt::wall;
+use crate::store::{Chosen, Opened};
 use crate::worker::Phase;
 
 /// The sagas of a gateway.
 #[derive(Debug)]
 pub(crate) struct Sagas {
     plan: plan::Sagas,
-    pub(crate) runner: Runner<Sqlite>,
+    pub(crate) runner: Runner<Chosen>,
     /// Where they go on.
     handle: Handle,
 }
 
 impl Sagas {
-    /// Opens the store and goes on with what the last process has left; `None` if the plan has no
-    /// sagas. An error names what is wrong.
+    /// Goes on with what the last process has left; `None` if the plan has no sagas. An error names
+    /// what is wrong.
     pub(crate) fn start(
         plan: &Plan,
+        opened: Opened,
         workers: Vec<mpsc::Sender<Asked>>,
         phases: &watch::Sender<Phase>,
-    ) -> Result<Option<(Sagas, JoinHandle<()>)>, String> {
-        let Some(sagas) = plan.sagas.clone() else {
-            return Ok(None);
-        };
-        let failed = |error: &dyn std::fmt::Display| format!("sagas: {error}");
+    ) -> Option<Result<Sagas, String>> {
+        let sagas = plan.sagas.clone()?;
         let callers = Arc::new(Callers::new(workers, phases.subscribe()));
         let flows: Vec<_> = sagas
             .definitions
             .iter()
             .map(|saga| flow::of(saga, plan, &callers))
             .collect();
-        let store = Sqlite::open(&sagas.sqlite)
-            .map_err(|error| format!("sagas: {}: {error}", sagas.sqlite.display()))?;
         let limits = Limits {
             running: sagas.running,
             bytes: sagas.bytes,
             resumed_a_second: sagas.resumed_a_second,
         };
-        let runner = Runner::new(store, flows, limits).map_err(|error| failed(&error))?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| failed(&error))?;
-        let handle = runtime.handle().clone();
-        let goes_on = go_on(runtime, runner.clone(), sagas.keep, phases.subscribe());
-        let sagas = Sagas {
+        let Opened { store, handle } = opened;
+        let runner = match Runner::new(store, flows, limits) {
+            Ok(runner) => runner,
+            Err(error) => return Some(Err(format!("sagas: {error}"))),
+        };
+        let (keep, phases) = (sagas.keep, phases.subscribe());
+        handle.spawn(go_on(runner.clone(), keep, phases));
+        Some(Ok(Sagas {
             plan: sagas,
             runner,
             handle,
-        };
-        Ok(Some((sagas, goes_on.map_err(|error| failed(&error))?)))
+        }))
     }
 
     /// What they were made from.
@@ -91,25 +85,30 @@ impl Sagas {
     }
 }
 
-fn go_on(
-    runtime: Runtime,
-    runner: Runner<Sqlite>,
-    keep: Duration,
-    mut phases: watch::Receiver<Phase>,
-) -> std::io::Result<JoinHandle<()>> {
-    let work = async move {
-        tokio::select! {
-            () = resume_and_forget(runner, keep) => {}
-            _ = phases.wait_for(|phase| *phase == Phase::Stopped) => {}
-        }
+/// Until the gateway stops: goes on with what the last process has left, and what others leave, and
+/// forgets what ended long ago.
+async fn go_on(runner: Runner<Chosen>, keep: Duration, mut phases: watch::Receiver<Phase>) {
+    let work = async {
+        resume(&runner).await;
+        tokio::join!(take_over(&runner), forget(&runner, keep))
     };
-    std::thread::Builder::new()
-        .name("outlast-sagas".to_owned())
-        .spawn(move || runtime.block_on(work))
+    tokio::select! {
+        _ = work => {}
+        // Who stops takes nothing more.
+        _ = phases.wait_for(|phase| *phase != Phase::Serving) => {}
+    }
 }
 
-/// Goes on with what had not ended, and forgets what ended long ago.
-async fn resume_and_forget(runner: Runner<Sqlite>, keep: Duration) {
+async fn take_over(runner: &Runner<Chosen>) {
+    let tell = |taken| match taken {
+        Ok(sagas) => tracing::info!(sagas, "sagas of another gateway go on here"),
+        Err(error) => tracing::warn!(%error, "sagas of others could not be taken over"),
+    };
+    runner.take_over(tell).await;
+}
+
+/// Goes on with what had not ended.
+async fn resume(runner: &Runner<Chosen>) {
     match runner.resume().await {
         Ok(resumed) => {
             if resumed.sagas > 0 {
@@ -126,6 +125,9 @@ async fn resume_and_forget(runner: Runner<Sqlite>, keep: Duration) {
         }
         Err(error) => tracing::error!(%error, "sagas do not go on"),
     }
+}
+
+async fn forget(runner: &Runner<Chosen>, keep: Duration) {
     let mut turn = tokio::time::interval(FORGETTING);
     loop {
         turn.tick().await;

@@ -445,7 +445,17 @@ impl<S: Store> Runner<S> {
             .send(control(done))
             .await
             .map_err(|_| ControlError::NoSaga)?;
-        told.await.map_err(|_| ControlError::Elsewhere)?
+        match told.await {
+            Ok(done) => done,
+            Err(_) => Err(self.elsewhere(id).await),
+        }
+    }
+
+    async fn elsewhere(&self, id: &str) -> ControlError {
+        match self.inner.store.runner_of(id).await {
+            Ok(runner) => ControlError::Elsewhere { runner },
+            Err(error) => ControlError::Store(error),
+        }
     }
 
     /// A saga that waits for somebody, or with which nobody goes on, is in flight again.
@@ -456,7 +466,7 @@ impl<S: Store> Runner<S> {
         let flow = self.flow_of(&listed).ok_or(ControlError::Blocked)?;
         let has_ended = matches!(listed.state, State::Completed | State::Compensated);
         if !has_ended && !inner.store.take(id).await.map_err(ControlError::Store)? {
-            return Err(ControlError::Elsewhere);
+            return Err(self.elsewhere(id).await);
         }
         let log = inner.store.log(id).await.map_err(ControlError::Store)?;
         let definition = Arc::new(flow.definition.clone());

@@ -122,8 +122,8 @@ pub struct Known {
 /// Where logs are kept. Everything is bounded by whoever calls: lists by their `most`.
 ///
 /// A store that several runners write to at once also says whose a saga is: [`Store::claim`],
-/// [`Store::take`], [`Store::release`], [`Store::ready`] and [`Store::freed`]. Without them everything
-/// is the one runner's.
+/// [`Store::take`], [`Store::release`], [`Store::ready`], [`Store::freed`] and [`Store::runner_of`].
+/// Without them everything is the one runner's.
 pub trait Store: Send + Sync + 'static {
     /// Puts the first record of a saga there.
     fn begin(&self, saga: NewSaga) -> impl Future<Output = Result<Begun, StoreError>> + Send;
@@ -193,6 +193,15 @@ pub trait Store: Send + Sync + 'static {
     /// Waits until there may be something to claim: for ever, unless runners come and go.
     fn freed(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
+    }
+
+    /// What the runner is called that goes on with a saga; `None` if there is none, or none is known.
+    fn runner_of(
+        &self,
+        id: &str,
+    ) -> impl Future<Output = Result<Option<String>, StoreError>> + Send {
+        let _ = id;
+        async { Ok(None) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Sagas of a policy file, with a real gateway and five services that keep ledgers.
 
+mod shared;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -34,9 +36,14 @@ impl Drop for Shop {
 
 impl Shop {
     fn open() -> Shop {
-        let folder = tempfile::tempdir().unwrap();
         let addresses = SERVICES.map(|_| free());
         let admin = free();
+        let plan = Shop::plan(&addresses, admin);
+        Shop::with(tempfile::tempdir().unwrap(), addresses, admin, &plan)
+    }
+
+    /// A gateway's policy file.
+    fn plan(addresses: &[SocketAddr; 5], admin: SocketAddr) -> String {
         let upstreams: Vec<_> = SERVICES
             .iter()
             .zip(addresses)
@@ -65,7 +72,7 @@ impl Shop {
                 )
             })
             .collect();
-        let plan = format!(
+        format!(
             "gateway: {{ listen: {}, admin: {admin}, workers: 2, drain: 5s }}
 upstreams:\n{}sagas:
   limits: {{ bytes: 64KiB }}
@@ -76,8 +83,7 @@ upstreams:\n{}sagas:
             free(),
             upstreams.concat(),
             steps.concat()
-        );
-        Shop::with(folder, addresses, admin, &plan)
+        )
     }
 
     fn with(
@@ -113,18 +119,7 @@ upstreams:\n{}sagas:
     }
 
     fn serve(&mut self) {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.folder.path().join("log"));
-        let gateway = Command::new(env!("CARGO_BIN_EXE_outlast"))
-            .args(["serve", "outlast.yaml"])
-            .current_dir(self.folder.path())
-            .stderr(log.unwrap())
-            .spawn();
-        self.gateway = Some(gateway.unwrap());
-        let admin = self.admin;
-        wait_until("it serves", || TcpStream::connect(admin).is_ok());
+        self.gateway = Some(serve(self.folder.path(), "outlast.yaml", self.admin));
     }
 
     /// As `kill -9`.
@@ -157,19 +152,7 @@ upstreams:\n{}sagas:
     }
 
     fn ask_with(&self, method: &str, path: &str, fields: &str, body: &str) -> Option<(u16, Value)> {
-        let mut stream = TcpStream::connect(self.admin).ok()?;
-        let length = body.len();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: {length}\r\nConnection: close\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes()).ok()?;
-        // It may be refused before all of it is read.
-        let _ = stream.write_all(body.as_bytes());
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let status = answer.split(' ').nth(1)?.parse().ok()?;
-        let body = answer.split_once("\r\n\r\n")?.1;
-        Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+        ask_at(self.admin, method, path, fields, body)
     }
 
     /// Starts an order and waits for its end.
@@ -180,6 +163,43 @@ upstreams:\n{}sagas:
         assert!([200, 202].contains(&status), "{told}");
         self.ask("GET", &format!("/sagas/{id}"), "").1
     }
+}
+
+/// A gateway that serves a policy file of a folder.
+fn serve(folder: &Path, plan: &str, admin: SocketAddr) -> Child {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"));
+    let gateway = Command::new(env!("CARGO_BIN_EXE_outlast"))
+        .args(["serve", plan])
+        .current_dir(folder)
+        .stderr(log.unwrap())
+        .spawn();
+    wait_until("it serves", || TcpStream::connect(admin).is_ok());
+    gateway.unwrap()
+}
+
+fn ask_at(
+    admin: SocketAddr,
+    method: &str,
+    path: &str,
+    fields: &str,
+    body: &str,
+) -> Option<(u16, Value)> {
+    let mut stream = TcpStream::connect(admin).ok()?;
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).ok()?;
+    // It may be refused before all of it is read.
+    let _ = stream.write_all(body.as_bytes());
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    let body = answer.split_once("\r\n\r\n")?.1;
+    Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
 }
 
 fn lines(prefix: &str, id: &str, steps: &[&str]) -> Vec<String> {

@@ -1,7 +1,6 @@
 //! Sagas: business actions over several upstreams.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use outlast_core::backoff::Backoff;
@@ -11,8 +10,6 @@ use crate::template::{Json, Text};
 /// The sagas of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sagas {
-    /// The SQLite file that keeps their logs. Default `sagas.db` beside the policy file.
-    pub sqlite: PathBuf,
     /// Sagas in flight at once. Default 10,000.
     pub running: NonZeroUsize,
     /// Bytes of an input, and of an answer. Default 1 MiB.

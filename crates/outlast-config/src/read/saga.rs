@@ -29,7 +29,6 @@ impl<'a> Reader<'a, '_> {
                 "give `gateway.admin` an address",
             );
         }
-        let store = view.part("store", policies::section_of(&SAGAS, "store"));
         let limits = view.part("limits", policies::section_of(&SAGAS, "limits"));
         let count = |key: &str| NonZeroUsize::new(limits.count(key)? as usize);
         self.refuse_no_time(view, "keep");
@@ -53,7 +52,6 @@ impl<'a> Reader<'a, '_> {
             self.problem(place, "inputs and answers are not kept by this size", mend);
         }
         Some(Sagas {
-            sqlite: self.path(store, "sqlite")?,
             running: count("running")?,
             bytes,
             resumed_a_second: count("resumed_a_second")?,

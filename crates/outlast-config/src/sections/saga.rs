@@ -9,12 +9,6 @@ pub(crate) static SAGAS: Section = Section {
     doc: "Business actions over several upstreams that end done or undone, whatever dies on the way. They are started and looked at at the admin listener, under `/sagas`.",
     keys: &[
         key(
-            "store",
-            Kind::Part(&STORE),
-            Means("its defaults"),
-            "where their logs are kept",
-        ),
-        key(
             "limits",
             Kind::Part(&LIMITS),
             Means("its defaults"),
@@ -36,17 +30,6 @@ pub(crate) static SAGAS: Section = Section {
             "the sagas by name; a list for several versions, of which the highest is started and the others finish",
         ),
     ],
-};
-
-static STORE: Section = Section {
-    name: "store of sagas",
-    doc: "Where the logs of sagas are kept. It takes effect at the next start.",
-    keys: &[key(
-        "sqlite",
-        Kind::Text,
-        Is("sagas.db"),
-        "the path of an SQLite file that is this gateway's alone",
-    )],
 };
 
 static LIMITS: Section = Section {

@@ -11,6 +11,7 @@ mod plans;
 mod providers;
 mod sagas;
 mod scenarios;
+mod stores;
 mod warnings;
 
 /// All that is wrong with a text.

@@ -34,7 +34,6 @@ fn steps_are_read_with_their_defaults() {
     let loaded = outlast_config::parse("test.yaml", &text).unwrap();
     assert_eq!(loaded.warnings(), []);
     let sagas = loaded.plan().sagas.as_ref().unwrap();
-    assert_eq!(sagas.sqlite.to_str(), Some("sagas.db"));
     assert_eq!((sagas.running.get(), sagas.bytes), (10_000, 1 << 20));
     let stages = &sagas.definitions[0].stages;
     assert_eq!(stages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);

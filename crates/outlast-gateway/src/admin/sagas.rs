@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 use super::refuse;
 use crate::State;
+use crate::store::Chosen;
 
 pub(super) fn routes(state: &State) -> Router<Arc<State>> {
     let most = state.sagas.as_ref().map_or(0, |sagas| sagas.plan().bytes);
@@ -46,7 +47,9 @@ fn of_store(error: &StoreError) -> StatusCode {
 fn not_done(error: &ControlError) -> Response {
     let status = match error {
         ControlError::NoSaga | ControlError::NoStep => StatusCode::NOT_FOUND,
-        ControlError::Blocked | ControlError::Illegal(_) => StatusCode::CONFLICT,
+        ControlError::Blocked | ControlError::Elsewhere { .. } | ControlError::Illegal(_) => {
+            StatusCode::CONFLICT
+        }
         ControlError::Store(error) => of_store(error),
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
@@ -231,10 +234,7 @@ fn stopped() -> Response {
 }
 
 /// Answers with what is found out where sagas go on.
-async fn with<F>(
-    state: &State,
-    work: impl FnOnce(Runner<outlast_saga::store::sqlite::Sqlite>) -> F,
-) -> Response
+async fn with<F>(state: &State, work: impl FnOnce(Runner<Chosen>) -> F) -> Response
 where
     F: Future<Output = Result<Value, ControlError>> + Send + 'static,
 {

@@ -35,11 +35,11 @@ fn plan(folder: &Path, upstreams: &str, definitions: &str) -> String {
         "gateway: {{ listen: 127.0.0.1:0, admin: 127.0.0.1:0, workers: 2 }}
 upstreams:
 {upstreams}
+store: {{ sqlite: {} }}
 sagas:
-  store: {{ sqlite: {} }}
   definitions:
 {definitions}",
-        folder.join("sagas.db").display()
+        folder.join("outlast.db").display()
     )
 }
 
@@ -248,12 +248,12 @@ fn a_version_that_is_gone_waits_and_a_damaged_store_is_an_error() {
     let refused = ask(&second, "/sagas/1/cancel", &["-d", by]);
     assert_eq!(refused["status"], 409);
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("sagas.db"), "no database at all").unwrap();
+    std::fs::write(folder.path().join("outlast.db"), "no database at all").unwrap();
     let text = plan(folder.path(), "  up: { endpoints: http://{} }", definitions);
     let started = Gateway::start(read(&text, &[up.address]), Options::default());
     let error = started.err().unwrap().to_string();
     assert!(
-        error.contains("sagas.db") && error.contains("damaged"),
+        error.contains("outlast.db") && error.contains("damaged"),
         "{error}"
     );
 }

@@ -51,7 +51,10 @@ pub enum ControlError {
     /// Its definition is not there any more, or is another one now.
     Blocked,
     /// Another runner goes on with it: ask there.
-    Elsewhere,
+    Elsewhere {
+        /// What it is called, if that is known.
+        runner: Option<String>,
+    },
     /// It is not in a state for that.
     Illegal(Illegal),
     /// The store failed.
@@ -66,7 +69,12 @@ impl fmt::Display for ControlError {
             ControlError::Blocked => {
                 f.write_str("the definition it began with is not there: bring that version back")
             }
-            ControlError::Elsewhere => f.write_str("another runner goes on with it: ask there"),
+            ControlError::Elsewhere { runner: None } => {
+                f.write_str("another runner goes on with it: ask there")
+            }
+            ControlError::Elsewhere {
+                runner: Some(runner),
+            } => write!(f, "another runner goes on with it: ask {runner}"),
             ControlError::Illegal(illegal) => illegal.fmt(f),
             ControlError::Store(error) => error.fmt(f),
         }

@@ -38,10 +38,22 @@ use super::{Begun, Known, Listed, NewSaga, State, Store, StoreError, read_record
 use crate::event::{Record, Stamp};
 
 /// How a runner shares a database with others.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     name: String,
     lease: Duration,
+    password: Option<String>,
+    default_password: Option<String>,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Passwords are nobody's business.
+        f.debug_struct("Config")
+            .field("name", &self.name)
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Config {
@@ -49,6 +61,8 @@ impl Default for Config {
         Config {
             name: String::new(),
             lease: LEASE,
+            password: None,
+            default_password: None,
         }
     }
 }
@@ -66,6 +80,18 @@ impl Config {
     /// this long, and a quarter more until somebody looks.
     pub fn lease(mut self, lease: Duration) -> Config {
         self.lease = lease;
+        self
+    }
+
+    /// The password, whatever the settings say. Default: that of the settings.
+    pub fn password(mut self, password: impl Into<String>) -> Config {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// The password if the settings have none. Default: none.
+    pub fn default_password(mut self, password: impl Into<String>) -> Config {
+        self.default_password = Some(password.into());
         self
     }
 }
@@ -112,15 +138,16 @@ impl Postgres {
             return Err(StoreError::Failed(message));
         }
         let lease = Arc::new(Lease::new(config.lease));
-        let mut keeper = Link::new(settings, Some(Arc::clone(&lease)))?;
+        let settings = &link::settings(settings, &config)?;
+        let mut keeper = Link::new(settings, Some(Arc::clone(&lease)));
         schema::migrate(&mut keeper).await?;
         lease.enter(&mut keeper, &config.name).await?;
         let keeper = lease::keep(&lease, keeper, config.name);
         Ok(Postgres {
             inner: Arc::new(Inner {
-                writer: Writer::start(Link::new(settings, None)?, Arc::clone(&lease)),
+                writer: Writer::start(Link::new(settings, None), Arc::clone(&lease)),
                 lease,
-                reader: tokio::sync::Mutex::new(Link::new(settings, None)?),
+                reader: tokio::sync::Mutex::new(Link::new(settings, None)),
                 keeper,
             }),
         })
@@ -251,6 +278,17 @@ impl Store for Postgres {
 
     async fn freed(&self) {
         self.inner.lease.freed().await;
+    }
+
+    async fn runner_of(&self, id: &str) -> Result<Option<String>, StoreError> {
+        let rows = self.read(statements::RUNNER_OF, &[&id]).await?;
+        Ok(rows.first().map(|row| {
+            let (runner, name): (i64, &str) = (row.get(0), row.get(1));
+            match name {
+                "" => format!("runner {runner}"),
+                name => name.to_owned(),
+            }
+        }))
     }
 }
 

@@ -14,7 +14,6 @@ use axum::extract::{Path, State as Extract};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use http_body::Frame;
-use outlast_saga::store::sqlite::Sqlite;
 use outlast_saga::store::{State as At, Store};
 use outlast_saga::{ControlError, Runner};
 use serde_json::json;
@@ -23,6 +22,7 @@ use tokio::time::Instant;
 
 use super::{none, not_done, steps, stopped, view};
 use crate::State;
+use crate::store::Chosen;
 
 pub(super) async fn stream(
     Extract(state): Extract<Arc<State>>,
@@ -60,7 +60,7 @@ pub(super) async fn stream(
     reason = "who watches a saga is told beside everything else"
 )]
 fn begin(
-    runner: Runner<Sqlite>,
+    runner: Runner<Chosen>,
     id: String,
     names: Vec<String>,
     next: u64,
@@ -71,7 +71,7 @@ fn begin(
 
 /// Tells until it has ended, or nobody listens any more.
 async fn tell(
-    runner: Runner<Sqlite>,
+    runner: Runner<Chosen>,
     id: String,
     names: Vec<String>,
     mut next: u64,

@@ -33,6 +33,27 @@ impl From<Failure> for StoreError {
     }
 }
 
+/// Reads a connection string.
+pub(super) fn settings(
+    text: &str,
+    config: &super::Config,
+) -> Result<tokio_postgres::Config, StoreError> {
+    // The error is not told: it may show a part of a password.
+    let mut settings: tokio_postgres::Config = text.parse().map_err(|_| {
+        let message = "the settings must be like postgres://user:password@host:5432/database";
+        StoreError::Failed(message.to_owned())
+    })?;
+    let has_password = settings.get_password().is_some();
+    let default = config.default_password.as_ref().filter(|_| !has_password);
+    if let Some(password) = config.password.as_ref().or(default) {
+        settings.password(password);
+    }
+    settings.connect_timeout(LONGEST_CONNECT);
+    // Of several hosts, the one to write to.
+    settings.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    Ok(settings)
+}
+
 pub(super) struct Link {
     settings: tokio_postgres::Config,
     /// Hears of sagas that are free.
@@ -41,19 +62,12 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(settings: &str, hears: Option<Arc<Lease>>) -> Result<Link, StoreError> {
-        let mut settings: tokio_postgres::Config = settings.parse().map_err(|_| {
-            let message = "the settings must be like postgres://user:password@host:5432/database";
-            StoreError::Failed(message.to_owned())
-        })?;
-        settings.connect_timeout(LONGEST_CONNECT);
-        // Of several hosts, the one to write to.
-        settings.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        Ok(Link {
-            settings,
+    pub(super) fn new(settings: &tokio_postgres::Config, hears: Option<Arc<Lease>>) -> Link {
+        Link {
+            settings: settings.clone(),
             hears,
             open: None,
-        })
+        }
     }
 
     /// The connection; a new one if it was cut.

@@ -96,6 +96,9 @@ pub(super) const TAKE: &str = "UPDATE outlast_saga saga SET runner = $1, epoch =
          OR NOT EXISTS (SELECT 1 FROM outlast_runner runner WHERE runner.id = saga.runner)) \
      RETURNING saga.place, saga.epoch, saga.length, saga.state";
 
+pub(super) const RUNNER_OF: &str = "SELECT runner.id, runner.name FROM outlast_saga saga \
+     JOIN outlast_runner runner ON runner.id = saga.runner WHERE saga.id = $1";
+
 pub(super) const RELEASE: &str = "WITH free AS (\
        UPDATE outlast_saga SET runner = NULL \
        WHERE place = $2 AND runner = $1 AND epoch = $3 AND state = 0 RETURNING place) \

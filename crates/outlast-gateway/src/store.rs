@@ -1,0 +1,206 @@
+//! The store of the policy file, and the thread on which everything is done that is kept there.
+//!
+//! A database is shared by several gateways. Each has its own work, and takes over that of one that is
+//! not heard of any more; one that stops leaves, so that others need not wait for that.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use outlast_config::plan::{self, Plan, Setting};
+use outlast_saga::store::postgres::{Config, Postgres};
+use outlast_saga::store::sqlite::Sqlite;
+use outlast_saga::store::{Begun, Known, Listed, NewSaga, State, Store, StoreError};
+use outlast_saga::{Record, Stamp};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::admin::read_secret;
+use crate::worker::Phase;
+
+/// The store that the policy file names.
+#[derive(Clone, Debug)]
+pub(crate) enum Chosen {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+/// A store that is open, and where work on it goes on.
+#[derive(Clone, Debug)]
+pub(crate) struct Opened {
+    pub(crate) store: Chosen,
+    pub(crate) handle: Handle,
+}
+
+/// Opens the store of a plan on a thread of its own, which ends with the gateway. An error names what is
+/// wrong.
+pub(crate) fn start(
+    plan: &Plan,
+    phases: watch::Receiver<Phase>,
+) -> Result<(Opened, JoinHandle<()>), String> {
+    let failed = |error: std::io::Error| format!("store: {error}");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    let handle = runtime.handle().clone();
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let name = name(plan);
+    let store = plan.store.clone();
+    let work = async move {
+        match Chosen::open(&store, &name).await {
+            Ok(store) => {
+                // Whoever waits for it is there.
+                let _ = sender.send(Ok(store.clone()));
+                stay(store, phases).await;
+            }
+            Err(error) => drop(sender.send(Err(error))),
+        }
+    };
+    let thread = std::thread::Builder::new()
+        .name("outlast-store".to_owned())
+        .spawn(move || runtime.block_on(work))
+        .map_err(failed)?;
+    let store = receiver
+        .recv()
+        .map_err(|_| "store: its thread has ended".to_owned())??;
+    Ok((Opened { store, handle }, thread))
+}
+
+/// Until the gateway has stopped.
+async fn stay(store: Chosen, mut phases: watch::Receiver<Phase>) {
+    // It is told in vain only when the gateway is gone.
+    let _ = phases.wait_for(|phase| *phase == Phase::Stopped).await;
+    if let Chosen::Postgres(store) = store {
+        match tokio::time::timeout(LONGEST_LEAVE, store.leave()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "others take sagas over when the lease has ended");
+            }
+            Err(_) => tracing::warn!("others take sagas over when the lease has ended"),
+        }
+    }
+}
+
+/// What others call this gateway.
+fn name(plan: &Plan) -> String {
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy().into_owned();
+    match &plan.gateway.admin {
+        Some(admin) => format!("{host}, admin {}", admin.address),
+        None => host,
+    }
+}
+
+impl Chosen {
+    async fn open(store: &plan::Store, name: &str) -> Result<Chosen, String> {
+        match store {
+            plan::Store::Sqlite(path) => Chosen::file(path),
+            plan::Store::Postgres(postgres) => Chosen::database(postgres, name).await,
+        }
+    }
+
+    fn file(path: &Path) -> Result<Chosen, String> {
+        let store = Sqlite::open(path);
+        store
+            .map(Chosen::Sqlite)
+            .map_err(|error| format!("store.sqlite: {}: {error}", path.display()))
+    }
+
+    async fn database(postgres: &plan::Postgres, name: &str) -> Result<Chosen, String> {
+        let settings = match &postgres.settings {
+            Setting::Plain(text) => text.clone(),
+            Setting::Kept(secret) => {
+                read_secret(secret).map_err(|error| format!("store.postgres: {error}"))?
+            }
+        };
+        let mut config = Config::default()
+            .name(postgres.name.as_deref().unwrap_or(name))
+            .lease(postgres.lease);
+        let password = postgres.password.as_ref().map(read_secret).transpose();
+        let password = password.map_err(|error| format!("store.password: {error}"))?;
+        if let Some(password) = password {
+            config = config.password(password);
+        } else if let Ok(password) = std::env::var("PGPASSWORD") {
+            config = config.default_password(password);
+        }
+        let store = Postgres::connect(&settings, config).await;
+        store
+            .map(Chosen::Postgres)
+            .map_err(|error| format!("store.postgres: {error}"))
+    }
+}
+
+/// What both can do, by the one that it is.
+macro_rules! either {
+    ($chosen:expr, $store:ident => $what:expr) => {
+        match $chosen {
+            Chosen::Sqlite($store) => $what,
+            Chosen::Postgres($store) => $what,
+        }
+    };
+}
+
+impl Store for Chosen {
+    async fn begin(&self, saga: NewSaga) -> Result<Begun, StoreError> {
+        either!(self, store => store.begin(saga).await)
+    }
+
+    async fn append(&self, id: &str, record: Record, state: State) -> Result<(), StoreError> {
+        either!(self, store => store.append(id, record, state).await)
+    }
+
+    async fn log(&self, id: &str) -> Result<Vec<Record>, StoreError> {
+        either!(self, store => store.log(id).await)
+    }
+
+    async fn find(&self, id: &str) -> Result<Option<Listed>, StoreError> {
+        either!(self, store => store.find(id).await)
+    }
+
+    async fn list(
+        &self,
+        state: Option<State>,
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        either!(self, store => store.list(state, after, most).await)
+    }
+
+    async fn forget(&self, before: Stamp, most: usize) -> Result<usize, StoreError> {
+        either!(self, store => store.forget(before, most).await)
+    }
+
+    async fn claim(
+        &self,
+        known: &[Known],
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        either!(self, store => Store::claim(store, known, after, most).await)
+    }
+
+    async fn take(&self, id: &str) -> Result<bool, StoreError> {
+        either!(self, store => store.take(id).await)
+    }
+
+    async fn release(&self, id: &str) {
+        either!(self, store => Store::release(store, id).await);
+    }
+
+    async fn ready(&self, id: &str, length: u64) -> Result<(), StoreError> {
+        either!(self, store => store.ready(id, length).await)
+    }
+
+    async fn freed(&self) {
+        either!(self, store => store.freed().await);
+    }
+
+    async fn runner_of(&self, id: &str) -> Result<Option<String>, StoreError> {
+        either!(self, store => store.runner_of(id).await)
+    }
+}
+
+/// A database that is away is left when the lease ends.
+const LONGEST_LEAVE: Duration = Duration::from_secs(3);
