@@ -52,13 +52,32 @@ fn lint() -> Result<(), String> {
     ] {
         cargo(&[&one[..], &["--features", feature], &deny].concat())?;
     }
-    cargo(
-        &[
-            &["clippy", "-p", "outlast-saga", "--all-targets"],
-            &deny[..],
-        ]
-        .concat(),
-    )
+    let saga = ["clippy", "-p", "outlast-saga", "--all-targets"];
+    cargo(&[&saga[..], &deny].concat())?;
+    cargo(&[&saga[..], &["--no-default-features"], &deny].concat())?;
+    simulator()
+}
+
+/// The simulator runs in virtual time: nothing of a runtime or a network is linked into it.
+fn simulator() -> Result<(), String> {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.current_dir(root())
+        .args(["tree", "-p", "outlast-sim", "--edges", "normal"])
+        .args(["--prefix", "none", "--format", "{p}"]);
+    let listed = tree
+        .output()
+        .map_err(|error| format!("{tree:?}: {error}"))?;
+    if !listed.status.success() {
+        return Err(String::from_utf8_lossy(&listed.stderr).into_owned());
+    }
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    let mut names = listed.lines().filter_map(|line| line.split(' ').next());
+    match names.find(|name| ["tokio", "hyper", "rusqlite"].contains(name)) {
+        Some(name) => Err(format!(
+            "outlast-sim links {name}: leave out the feature that does"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The Python of the gateway's tests, with grpcio and a WebSocket library.

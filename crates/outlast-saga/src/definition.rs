@@ -276,6 +276,7 @@ impl Step {
     }
 
     /// Whether there is code for what it says.
+    #[cfg(feature = "runner")]
     pub(crate) fn check_code(&self, undoes: bool) -> Result<(), DefinitionError> {
         match (self.undo.is_some(), undoes) {
             (true, true) | (false, false) => Ok(()),
@@ -371,6 +372,7 @@ impl Tries {
 pub struct DefinitionError(String);
 
 impl DefinitionError {
+    #[cfg(feature = "runner")]
     pub(crate) fn twice(name: &str, version: u32) -> DefinitionError {
         DefinitionError(format!(
             "version {version} of `{name}` is there twice: give one another"

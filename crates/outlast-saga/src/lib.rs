@@ -25,28 +25,36 @@
 //! # }
 //! ```
 //!
-//! Work that cannot be done now goes to a durable [`queue`].
+//! Work that cannot be done now goes to a durable `queue`.
+//!
+//! Without the feature `runner` there is no task, timer or file: the machine of a saga ([`Saga`]), its
+//! log and [`store::Memory`], for whoever drives it by other means, as the simulator does.
 
 mod definition;
 mod event;
+#[cfg(feature = "runner")]
 mod flow;
 mod machine;
+#[cfg(feature = "runner")]
 pub mod queue;
+#[cfg(feature = "runner")]
 mod runner;
 pub mod store;
 
 pub use crate::definition::{Definition, DefinitionError, OnUnknown, Step, Tries, Undo};
 pub use crate::event::{Cause, Event, Hand, Outcome, Record, Stamp};
+#[cfg(feature = "runner")]
 pub use crate::flow::{Attempt, Flow, StepError};
 pub use crate::machine::{Acted, At, Illegal, Phase, Saga, StepState};
+#[cfg(feature = "runner")]
 pub use crate::runner::{ControlError, Limits, Resumed, Runner, StartError, Started};
 
 /// Runs the code of the guide.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "runner"))]
 #[doc = include_str!("../../../docs/sagas.md")]
 struct Guide;
 
 /// Runs the code of the guide to queues.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "runner"))]
 #[doc = include_str!("../../../docs/queues.md")]
 struct QueuesGuide;

@@ -344,6 +344,12 @@ impl Saga {
         self.steps.iter().any(needs)
     }
 
+    /// Nothing happens to it until somebody does something.
+    pub fn is_at_rest(&self) -> bool {
+        let runs = |step: &StepState| matches!(step.at, At::Running | At::Undoing);
+        self.needs_somebody() && !self.steps.iter().any(runs) && self.wakes().is_none()
+    }
+
     fn is_past_pivot(&self) -> bool {
         let mut steps = self.definition.steps().zip(&self.steps);
         steps.any(|(step, state)| step.is_pivot() && state.at == At::Done)

@@ -214,7 +214,7 @@ impl<S: Store> Runner<S> {
             hash: definition.hash(),
             input_hash: hash_of(&text),
             record,
-            state: state_of(&saga),
+            state: State::from(&saga),
         };
         match inner.store.begin(new).await.map_err(StartError::Store)? {
             Begun::New => {
@@ -333,7 +333,7 @@ impl<S: Store> Runner<S> {
         let saga = Saga::replay(&listed.id, definition, &log);
         let mut saga =
             saga.map_err(|error| StoreError::Corrupt(format!("{}: {error}", listed.id)))?;
-        if is_at_rest(&saga) {
+        if saga.is_at_rest() {
             return Ok(false);
         }
         let events = saga.recover(inner.clock.now());
@@ -473,7 +473,7 @@ impl<S: Store> Runner<S> {
         let mut saga = Saga::replay(id, definition, &log).map_err(ControlError::Illegal)?;
         let seats = Arc::clone(&inner.seats);
         let seat = seats.acquire_owned().await.expect("it is never closed");
-        let events = if is_at_rest(&saga) {
+        let events = if saga.is_at_rest() {
             Vec::new()
         } else {
             saga.recover(inner.clock.now())
@@ -555,28 +555,6 @@ pub enum Started {
     New,
     /// It had begun before, with the same input.
     Same,
-}
-
-/// Where a saga is, for lists.
-fn state_of(saga: &Saga) -> State {
-    use crate::event::Outcome;
-    use crate::machine::Phase;
-    match saga.phase() {
-        Phase::Ended(Outcome::Completed) => State::Completed,
-        Phase::Ended(Outcome::Compensated) => State::Compensated,
-        Phase::New | Phase::Forward | Phase::Back(_) if is_at_rest(saga) => State::Waiting,
-        Phase::New | Phase::Forward | Phase::Back(_) => State::Open,
-    }
-}
-
-/// Nothing happens to it until somebody does something.
-fn is_at_rest(saga: &Saga) -> bool {
-    use crate::machine::At;
-    let runs = saga
-        .steps()
-        .iter()
-        .any(|step| matches!(step.at, At::Running | At::Undoing));
-    saga.needs_somebody() && !runs && saga.wakes().is_none()
 }
 
 fn hash_of(text: &str) -> String {

@@ -7,11 +7,13 @@
 mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "runner")]
 pub mod sqlite;
 
 use std::fmt;
 
-use crate::event::{Record, Stamp};
+use crate::event::{Outcome, Record, Stamp};
+use crate::machine::{Phase, Saga};
 
 pub use self::memory::Memory;
 
@@ -69,6 +71,7 @@ impl State {
         }
     }
 
+    #[cfg(feature = "runner")]
     pub(crate) const fn number(self) -> i64 {
         match self {
             State::Open => 0,
@@ -78,6 +81,7 @@ impl State {
         }
     }
 
+    #[cfg(feature = "runner")]
     pub(crate) fn of(number: i64) -> Option<State> {
         let all = [
             State::Open,
@@ -86,6 +90,17 @@ impl State {
             State::Compensated,
         ];
         all.into_iter().find(|state| state.number() == number)
+    }
+}
+
+impl From<&Saga> for State {
+    fn from(saga: &Saga) -> State {
+        match saga.phase() {
+            Phase::Ended(Outcome::Completed) => State::Completed,
+            Phase::Ended(Outcome::Compensated) => State::Compensated,
+            Phase::New | Phase::Forward | Phase::Back(_) if saga.is_at_rest() => State::Waiting,
+            Phase::New | Phase::Forward | Phase::Back(_) => State::Open,
+        }
     }
 }
 
@@ -206,6 +221,7 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// A record as tables keep it.
+#[cfg(feature = "runner")]
 fn read_record(id: &str, seq: i64, at: i64, events: &str) -> Result<Record, StoreError> {
     let events = serde_json::from_str(events);
     let damaged = |error| StoreError::Corrupt(format!("record {seq} of {id}: {error}"));

@@ -56,7 +56,7 @@ impl<S: Store> Driver<S> {
         let went = self.go_on(written, to_write).await;
         self.runner.running().remove(self.saga.id());
         self.runner.inner.store.release(self.saga.id()).await;
-        let state = state_of(&self.saga);
+        let state = State::from(&self.saga);
         let waiting = std::mem::take(&mut self.waiting);
         // Whoever is told finds its seat free, and may be the last to have the store.
         drop(self);
@@ -82,7 +82,7 @@ impl<S: Store> Driver<S> {
 
     /// What happens next; `None` if nothing does.
     async fn next(&mut self) -> Option<Vec<Event>> {
-        let rests = matches!(self.saga.phase(), Phase::Ended(_)) || is_at_rest(&self.saga);
+        let rests = matches!(self.saga.phase(), Phase::Ended(_)) || self.saga.is_at_rest();
         if rests && self.attempts.is_empty() {
             // Whoever has just found it in flight is still heard.
             let control = self.inbox.try_recv().ok()?;
@@ -156,7 +156,7 @@ impl<S: Store> Driver<S> {
         }
         let now = self.runner.inner.clock.now();
         let record = self.saga.record(events.clone(), now);
-        let state = state_of(&self.saga);
+        let state = State::from(&self.saga);
         let mut wait = SHORTEST_WAIT;
         loop {
             let store = &self.runner.inner.store;

@@ -1,5 +1,6 @@
 //! Logs and messages that die with the process: for tests and the simulator.
 
+#[cfg(feature = "runner")]
 mod messages;
 
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use crate::event::{Record, Stamp};
 #[derive(Debug, Default)]
 pub struct Memory {
     kept: Mutex<Kept>,
+    #[cfg(feature = "runner")]
     messages: Mutex<messages::Messages>,
 }
 
@@ -31,6 +33,7 @@ impl Memory {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(feature = "runner")]
     fn messages(&self) -> MutexGuard<'_, messages::Messages> {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
