@@ -7,6 +7,7 @@
 
 mod messages;
 mod schema;
+mod sound;
 mod writer;
 
 use std::collections::HashSet;
@@ -29,8 +30,9 @@ pub struct Sqlite {
 
 #[derive(Debug)]
 struct Inner {
-    writer: Writer,
+    /// Dropped first: what the writer's log has goes to the file when nobody else has it open.
     reader: Mutex<Connection>,
+    writer: Writer,
     path: PathBuf,
     /// Queues that somebody has open.
     claimed: Mutex<HashSet<String>>,
@@ -45,16 +47,18 @@ impl Sqlite {
     /// If it cannot be opened, is damaged, of a newer version, or open in another process.
     pub fn open(path: impl AsRef<Path>) -> Result<Sqlite, StoreError> {
         let path = path.as_ref().to_owned();
-        let lock = schema::lock(&path)?;
+        let mut lock = schema::lock(&path)?;
+        sound::check(&path, &mut lock)?;
         let connection = schema::open(&path)?;
+        sound::has_tables(&path, &mut lock)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let reader = Connection::open_with_flags(&path, flags).map_err(error)?;
         reader.set_prepared_statement_cache_capacity(schema::STATEMENTS);
         let writer = Writer::start(connection)?;
         Ok(Sqlite {
             inner: Arc::new(Inner {
-                writer,
                 reader: Mutex::new(reader),
+                writer,
                 path,
                 claimed: Mutex::default(),
                 _lock: lock,
@@ -178,6 +182,19 @@ fn error(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full(text),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt(text),
+        _ if is_damaged_value(&error) => StoreError::Corrupt(text),
         _ => StoreError::Failed(text),
     }
+}
+
+/// A value is none of those that were written.
+fn is_damaged_value(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    matches!(
+        error,
+        Error::FromSqlConversionFailure(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::InvalidColumnType(..)
+            | Error::Utf8Error(..)
+    )
 }

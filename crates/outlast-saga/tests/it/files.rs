@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use outlast_saga::store::sqlite::Sqlite;
-use outlast_saga::store::{Begun, State, Store, StoreError};
+use outlast_saga::store::{Begun, State, Store};
 
 use crate::conformance::{new, record};
 
@@ -42,42 +42,6 @@ async fn a_file_is_one_processs() {
         error.contains("sagas.db is open in another process"),
         "{error}"
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_file_is_told_and_left_as_it_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let check = |name: &str, damage: &dyn Fn(&mut Vec<u8>)| {
-        let path = folder.path().join(name);
-        let mut bytes = std::fs::read(folder.path().join("whole.db")).unwrap();
-        damage(&mut bytes);
-        std::fs::write(&path, &bytes).unwrap();
-        match Sqlite::open(&path) {
-            Err(StoreError::Corrupt(_)) => {}
-            other => panic!("{name}: {other:?}"),
-        }
-        assert_eq!(
-            std::fs::read(&path).unwrap(),
-            bytes,
-            "{name} is left as it is"
-        );
-    };
-    let whole = folder.path().join("whole.db");
-    filled(&whole).await;
-    // What is still beside it belongs to it.
-    let connection = rusqlite::Connection::open(&whole).unwrap();
-    connection
-        .execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE")
-        .unwrap();
-    drop(connection);
-    check("text.db", &|bytes| {
-        *bytes = b"this is no database, but long enough to be one".repeat(99)
-    });
-    check("short.db", &|bytes| bytes.truncate(bytes.len() / 2));
-    check("page.db", &|bytes| {
-        let middle = bytes.len() / 4096 / 2 * 4096;
-        bytes[middle..middle + 64].fill(0xff);
-    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

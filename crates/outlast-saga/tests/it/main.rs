@@ -13,6 +13,7 @@
 
 mod conformance;
 mod crash;
+mod damage;
 mod files;
 mod messages;
 #[cfg(feature = "postgres")]

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{FlockOperation, flock};
 
 use super::{StoreError, error};
@@ -17,6 +18,7 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let file = File::options()
         .create(true)
         .truncate(false)
+        .read(true)
         .write(true)
         .open(&name);
     let file = file.map_err(failed)?;
@@ -36,12 +38,12 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     connection
         .busy_timeout(std::time::Duration::ZERO)
         .map_err(error)?;
-    let check: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(error)?;
-    if check != "ok" {
-        return Err(StoreError::Corrupt(check));
-    }
+    // A file that is refused is left as it is, with its log.
+    let keep =
+        |is_kept| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_kept);
+    keep(true).map_err(error)?;
+    is_sound(&connection)?;
+    keep(false).map_err(error)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // Every transition is on the disk before it is acted on.
     connection.execute_batch(PRAGMAS).map_err(error)?;
@@ -60,6 +62,35 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         }
     }
     Ok(connection)
+}
+
+/// Every page, and whether what is looked for by an index is all that is there: a saga that is in none
+/// would never go on.
+fn is_sound(connection: &Connection) -> Result<(), StoreError> {
+    passes(connection, "PRAGMA quick_check(1)")?;
+    let tables =
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name IN ('saga', 'message')";
+    let names = connection.prepare(tables).and_then(|mut query| {
+        let names = query.query_map([], |row| row.get::<_, String>(0))?;
+        names.collect::<Result<Vec<_>, _>>()
+    });
+    for name in names.map_err(error)? {
+        passes(connection, &format!("PRAGMA integrity_check({name})"))?;
+    }
+    Ok(())
+}
+
+fn passes(connection: &Connection, check: &str) -> Result<(), StoreError> {
+    let found: Result<String, _> = connection.query_row(check, [], |row| row.get(0));
+    match found {
+        Ok(found) if found == "ok" => Ok(()),
+        Ok(found) => Err(StoreError::Corrupt(found)),
+        // A header that says what no header does.
+        Err(failure) if failure.sqlite_error_code() == Some(ErrorCode::Unknown) => {
+            Err(StoreError::Corrupt(failure.to_string()))
+        }
+        Err(failure) => Err(error(failure)),
+    }
 }
 
 fn migrate(connection: &Connection, from: usize) -> Result<(), StoreError> {
