@@ -21,6 +21,12 @@ impl Stamp {
         Stamp(self.0.saturating_add(millis))
     }
 
+    /// So much earlier.
+    pub(crate) fn before(self, time: Duration) -> Stamp {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Stamp(self.0.saturating_sub(millis))
+    }
+
     /// How much later than another one it is; nothing if it is not.
     pub fn since(self, earlier: Stamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))

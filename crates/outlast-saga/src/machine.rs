@@ -37,6 +37,8 @@ pub struct Saga {
     order: Vec<usize>,
     input: Value,
     began: Stamp,
+    /// When anything happened last.
+    seen: Stamp,
     /// How many records its log has.
     length: u64,
     /// How often processes have begun to go on with it without any progress.
@@ -142,6 +144,7 @@ impl Saga {
             order: Vec::new(),
             input: Value::Null,
             began: Stamp(0),
+            seen: Stamp(0),
             length: 0,
             recoveries: 0,
         }
@@ -214,6 +217,7 @@ impl Saga {
         if !matches!(self.phase, Phase::Forward | Phase::Back(_)) {
             return Vec::new();
         }
+        self.put_back(now);
         let runs = |state: &StepState| matches!(state.at, At::Running | At::Undoing);
         if !self.steps.iter().any(runs) {
             // It waited, and goes on to wait.
@@ -365,6 +369,22 @@ impl Saga {
         };
         let mut steps = self.definition.steps().zip(&self.steps);
         steps.any(|(step, state)| step.is_pivot() && is_open(state))
+    }
+
+    /// A clock that was put back while no process went on with it: nothing has passed meanwhile. What
+    /// it waits for is as far away as it was when anything happened last, and not by an hour further.
+    fn put_back(&mut self, now: Stamp) {
+        let by = self.seen.since(now);
+        if by.is_zero() {
+            return;
+        }
+        self.seen = now;
+        self.began = self.began.before(by);
+        for step in &mut self.steps {
+            if let At::Waiting(due) | At::UndoWaiting(due) = &mut step.at {
+                *due = due.before(by);
+            }
+        }
     }
 
     /// Applies what has happened, and then whatever follows from it now.

@@ -28,8 +28,10 @@ pub use self::machine::{Machine, Next, Verdict, Waiting};
 pub use self::message::{Delivery, DeliveryError, Hand, Kept, Message, Note, State};
 pub use self::pace::{BURST_SECONDS, FAILURES_OF_AN_OUTAGE, LINEAR_SECONDS, Pace};
 use self::store::{Change, NewMessage, Put, Store};
+use crate::definition::Tries;
+use crate::event::Stamp;
 use crate::runner::Clock;
-use crate::store::StoreError;
+use crate::store::{StoreError, wall};
 
 /// A durable queue. Clones share it.
 pub struct Queue<S: Store> {
@@ -99,7 +101,7 @@ impl<S: Store> Queue<S> {
         if !store.claim(&config.name) {
             return Err(OpenError::Taken);
         }
-        let clock = Clock::new();
+        let clock = Clock::new(wall());
         let pace = Pace::new(config.slowest, config.fastest, clock.now());
         let held = Held {
             machine: Machine::new(config.tries, config.concurrency, pace),
@@ -132,7 +134,10 @@ impl<S: Store> Queue<S> {
                 };
                 after = last.place;
                 let mut held = self.inner.held();
-                page.iter().for_each(|kept| held.take(kept));
+                let now = self.inner.clock.now();
+                for kept in page {
+                    held.take(&as_of(kept, now, self.inner.config.tries));
+                }
             }
         }
         Ok(())
@@ -345,6 +350,18 @@ impl<S: Store> Inner<S> {
             self.changed.notify_one();
         }
         Ok(())
+    }
+}
+
+/// A message of another process, whose clock may have been put back since: it is no younger than it is,
+/// and waits no longer than after a failure of this process.
+fn as_of(kept: Kept, now: Stamp, tries: Tries) -> Kept {
+    let back = kept.pushed.since(now);
+    let longest = now.after(tries.wait(kept.attempts, 1.0));
+    Kept {
+        due: kept.due.before(back).min(longest),
+        expires: kept.expires.before(back),
+        ..kept
     }
 }
 

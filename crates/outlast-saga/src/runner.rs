@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -72,16 +72,9 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a runner reads the clock for its sagas"
-    )]
-    pub(crate) fn new() -> Clock {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+    pub(crate) fn new(now: Stamp) -> Clock {
         Clock {
-            wall: since.as_millis() as u64,
+            wall: now.0,
             start: Instant::now(),
         }
     }
@@ -153,12 +146,12 @@ impl<S: Store> Runner<S> {
         }
         Ok(Runner {
             inner: Arc::new(Inner {
+                clock: Clock::new(store.time()),
                 store,
                 flows: known,
                 seats: Arc::new(Semaphore::new(limits.running.get())),
                 limits,
                 running: Mutex::default(),
-                clock: Clock::new(),
             }),
         })
     }

@@ -11,6 +11,7 @@ pub mod postgres;
 pub mod sqlite;
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::event::{Outcome, Record, Stamp};
 use crate::machine::{Phase, Saga};
@@ -140,6 +141,12 @@ pub struct Known {
 /// [`Store::take`], [`Store::release`], [`Store::ready`], [`Store::freed`] and [`Store::runner_of`].
 /// Without them everything is the one runner's.
 pub trait Store: Send + Sync + 'static {
+    /// What time it is by the clock that records go by: the machine's, or one that all runners share.
+    /// It is asked once, when a runner is made.
+    fn time(&self) -> Stamp {
+        wall()
+    }
+
     /// Puts the first record of a saga there.
     fn begin(&self, saga: NewSaga) -> impl Future<Output = Result<Begun, StoreError>> + Send;
 
@@ -218,6 +225,18 @@ pub trait Store: Send + Sync + 'static {
         let _ = id;
         async { Ok(None) }
     }
+}
+
+/// The machine's clock.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "runners and queues read the clock for what they keep"
+)]
+pub(crate) fn wall() -> Stamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Stamp(since.as_millis() as u64)
 }
 
 /// A record as tables keep it.

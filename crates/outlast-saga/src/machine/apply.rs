@@ -13,6 +13,8 @@ impl Saga {
         {
             return Err(self.refused(event));
         }
+        self.put_back(at);
+        self.seen = at;
         match (event, &self.phase) {
             (Event::Began { hash, input, .. }, Phase::New) => {
                 if *hash != self.definition.hash() {

@@ -305,6 +305,32 @@ fn a_cancelled_saga_settles_before_it_goes_back() {
     assert!(stage.saga.cancel("eve", "late", stage.now).is_err());
 }
 
+/// The process ends, and when the next one goes on the clock is behind.
+#[test]
+fn a_clock_that_was_put_back_holds_up_nothing_and_hurries_nothing() {
+    let back = 900 * SECOND;
+    let ask = Step::new("ask").tries(tries(9));
+    let definition = Definition::new("ask", 1).step(ask).deadline(60 * SECOND);
+    let mut stage = Stage::new(definition);
+    stage.now = stage.now.after(20 * SECOND);
+    assert_eq!(stage.act(0, busy()), "0 failed for now");
+    let due = stage.saga.wakes().unwrap();
+    stage.now = stage.now.before(back);
+    let definition = Arc::clone(stage.saga.definition());
+    stage.saga = Saga::replay("s-1", definition, &stage.log).unwrap();
+    assert_eq!(stage.saga.recover(stage.now), []);
+    let waits = Some(due.before(back));
+    assert_eq!(stage.saga.wakes(), waits, "as far away as it was");
+    stage.now = due.before(back);
+    let events = stage.saga.wake(stage.now);
+    assert_eq!(short(&events), "+0.2");
+    stage.log.push(stage.saga.record(events, stage.now));
+    // 20 s of its minute had passed; those in which it waited then are not on the log.
+    stage.now = stage.now.after(30 * SECOND);
+    assert_eq!(stage.die(), "recovered 1, 0 lost for now");
+    assert_eq!(stage.pass(15 * SECOND), "back, late, compensated");
+}
+
 #[test]
 fn a_deadline_turns_it_back() {
     let definition = order().deadline(10 * SECOND);

@@ -203,6 +203,10 @@ impl Postgres {
 }
 
 impl Store for Postgres {
+    fn time(&self) -> Stamp {
+        self.inner.lease.time()
+    }
+
     async fn begin(&self, saga: NewSaga) -> Result<Begun, StoreError> {
         self.write(|done| Work::Begin(Box::new(saga), done)).await
     }

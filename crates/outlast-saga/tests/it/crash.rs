@@ -217,7 +217,9 @@ pub fn flow(services: &str) -> Flow {
             async move { asked(&services, &key, number).await }
         }
     };
+    // Nobody is that slow: whatever is too late was late by a wrong clock.
     Flow::new("order", 1)
+        .deadline(Duration::from_secs(1800))
         .step_with_undo(step("create").undo(undo()), ask(services), ask(services))
         .step_with_undo(step("reserve").undo(undo()), ask(services), ask(services))
         .step_with_undo(step("charge").undo(undo()), ask(services), ask(services))

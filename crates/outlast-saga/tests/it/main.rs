@@ -11,6 +11,7 @@
     reason = "a test binary has no public items"
 )]
 
+mod clock;
 mod conformance;
 mod crash;
 mod damage;

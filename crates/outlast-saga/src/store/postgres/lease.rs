@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::super::StoreError;
 use super::link::{Failure, Link};
 use super::{LONGEST_WAIT, SHORTEST_WAIT, statements};
+use crate::event::Stamp;
 
 #[derive(Debug)]
 pub(super) struct Lease {
@@ -27,6 +28,8 @@ pub(super) struct Lease {
 struct Known {
     /// The row of this runner. Struck off, it gets another one.
     runner: i64,
+    /// What time it was in the database when it was entered, and when that was.
+    entered: (Stamp, Instant),
     /// Until when nobody strikes it off, at least.
     until: Instant,
     has_left: bool,
@@ -50,6 +53,7 @@ impl Lease {
             time,
             state: Mutex::new(Known {
                 runner: 0,
+                entered: (Stamp(0), Instant::now()),
                 until: Instant::now(),
                 has_left: false,
                 held: HashMap::new(),
@@ -67,6 +71,7 @@ impl Lease {
         let rows = rows.rows(statements::ENTER, &[&name, &millis]).await?;
         let mut known = self.known();
         known.runner = rows[0].get(0);
+        known.entered = (Stamp(rows[0].get::<_, i64>(1) as u64), Instant::now());
         known.until = sent + self.time;
         known.held.clear();
         drop(known);
@@ -124,6 +129,12 @@ impl Lease {
 
     pub(super) fn hear(&self) {
         self.free.notify_one();
+    }
+
+    /// What time it is by the database's clock, as far as is known here.
+    pub(super) fn time(&self) -> Stamp {
+        let (then, entered) = self.known().entered;
+        then.after(entered.elapsed())
     }
 
     pub(super) fn runner(&self) -> i64 {

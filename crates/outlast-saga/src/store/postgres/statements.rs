@@ -20,7 +20,8 @@ pub(super) const LIST_OF_STATE: &str = "SELECT id, place, definition, version, h
     FROM outlast_saga WHERE place > $1 AND state = $3 ORDER BY place LIMIT $2";
 
 pub(super) const ENTER: &str = "INSERT INTO outlast_runner (name, until) \
-    VALUES ($1, clock_timestamp() + $2::bigint * interval '1 millisecond') RETURNING id";
+    VALUES ($1, clock_timestamp() + $2::bigint * interval '1 millisecond') \
+    RETURNING id, (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
 pub(super) const RENEW: &str = "UPDATE outlast_runner \
     SET until = clock_timestamp() + $2::bigint * interval '1 millisecond' WHERE id = $1 RETURNING id";

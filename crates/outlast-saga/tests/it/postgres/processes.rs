@@ -10,6 +10,7 @@ use outlast_saga::store::{State, Store};
 use outlast_saga::{Limits, Runner, StartError};
 
 use super::server::Server;
+use crate::clock::Clock;
 use crate::crash::{Ledger, check, flow, services};
 
 /// The child: starts orders and runs sagas until all have ended.
@@ -91,6 +92,11 @@ impl Trial {
     }
 
     fn start(&self, name: &str) -> Runs {
+        self.start_by(name, None)
+    }
+
+    /// With a wall clock of its own.
+    fn start_by(&self, name: &str, clock: Option<&Clock>) -> Runs {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["postgres::processes::child", "--exact", "--nocapture"])
@@ -98,6 +104,7 @@ impl Trial {
             .env("OUTLAST_CRASH_SERVICES", &self.services)
             .env("OUTLAST_CRASH_ORDERS", self.orders.to_string())
             .env("OUTLAST_CRASH_NAME", name)
+            .envs(clock.into_iter().flat_map(Clock::environment))
             .stdout(Stdio::null());
         Runs(command.spawn().unwrap())
     }
@@ -224,6 +231,40 @@ fn a_runner_that_stands_still_at_times_does_no_harm() {
     assert!(second.ends(LONG_ENOUGH));
     assert!(stops > 0);
     trial.check(&server);
+}
+
+/// Their clocks are an hour apart, and one of them jumps. When one is killed the other one goes on with
+/// its orders at once, and none is too late.
+#[test]
+fn runners_whose_clocks_are_wrong_do_no_harm() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    for (killed, jump) in [(0, -3600), (1, 0)] {
+        let trial = Trial::new(&server, &format!("clocks-{killed}"), 400);
+        let query = |text: &str| -> u32 { server.query(&trial.settings, text).parse().unwrap() };
+        let clock = Clock::new(folder.path());
+        clock.set(3600);
+        let mut runners = [trial.start_by("first", Some(&clock)), trial.start("second")];
+        let name = ["first", "second"][killed];
+        let own = format!(
+            "SELECT count(*) FROM outlast_saga WHERE state = 0 AND length > 2 AND runner = \
+             (SELECT max(id) FROM outlast_runner WHERE name = '{name}')"
+        );
+        let end = Instant::now() + LONG_ENOUGH;
+        while query("SELECT count(*) FROM pg_tables WHERE tablename = 'outlast_record'") == 0
+            || query(&own) < 3
+        {
+            assert!(Instant::now() < end, "it does not begin");
+        }
+        runners[killed].kill();
+        clock.set(jump);
+        let left = query(&own);
+        assert!(left > 0, "it has left nothing");
+        assert!(runners[1 - killed].ends(LONG_ENOUGH), "it stands still");
+        trial.check(&server);
+        let taken = query("SELECT count(*) FROM outlast_saga WHERE epoch > 1");
+        assert!(taken >= left, "{taken} of {left} were taken over");
+    }
 }
 
 #[test]
