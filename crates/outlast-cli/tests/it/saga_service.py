@@ -7,6 +7,7 @@ the POST of a step:
     no    answers 422, and does nothing
     down  answers 503, and does nothing
     hang  does it, and answers ten seconds later
+    wait  does it, and answers when the file LEDGER.go is there
     stay  does it; undoing it answers 503 until the file LEDGER.back is there
 
 A piano is too heavy to be shipped.
@@ -52,6 +53,8 @@ class Service(BaseHTTPRequestHandler):
             DONE[key] = word or "done"
         if word == "hang":
             time.sleep(10)
+        while word == "wait" and not os.path.exists(LEDGER + ".go"):
+            time.sleep(0.005)
         self.answer(200, {"id": f"{step}-of-{self.headers['outlast-saga-id']}", "got": body})
 
     def do_DELETE(self):

@@ -1,5 +1,6 @@
 //! Sagas of a policy file, with a real gateway and five services that keep ledgers.
 
+mod disk;
 mod shared;
 
 use std::fs::File;
@@ -23,6 +24,8 @@ struct Shop {
     services: Vec<Child>,
     gateway: Option<Child>,
     admin: SocketAddr,
+    /// What runs the gateway: a program and its first arguments, if anything does.
+    runs: Vec<String>,
 }
 
 impl Drop for Shop {
@@ -36,10 +39,19 @@ impl Drop for Shop {
 
 impl Shop {
     fn open() -> Shop {
+        Shop::open_with(tempfile::tempdir().unwrap(), Vec::new(), str::to_owned)
+    }
+
+    /// With a plan that is a little different, and something that runs the gateway.
+    fn open_with(
+        folder: tempfile::TempDir,
+        runs: Vec<String>,
+        change: impl Fn(&str) -> String,
+    ) -> Shop {
         let addresses = SERVICES.map(|_| free());
         let admin = free();
-        let plan = Shop::plan(&addresses, admin);
-        Shop::with(tempfile::tempdir().unwrap(), addresses, admin, &plan)
+        let plan = change(&Shop::plan(&addresses, admin));
+        Shop::run_by(runs, folder, addresses, admin, &plan)
     }
 
     /// A gateway's policy file.
@@ -92,6 +104,16 @@ upstreams:\n{}sagas:
         admin: SocketAddr,
         plan: &str,
     ) -> Shop {
+        Shop::run_by(Vec::new(), folder, addresses, admin, plan)
+    }
+
+    fn run_by(
+        runs: Vec<String>,
+        folder: tempfile::TempDir,
+        addresses: [SocketAddr; 5],
+        admin: SocketAddr,
+        plan: &str,
+    ) -> Shop {
         std::fs::write(folder.path().join("outlast.yaml"), plan).unwrap();
         let service = |(name, address): (&&str, &SocketAddr)| {
             let service = Command::new("python3")
@@ -113,13 +135,19 @@ upstreams:\n{}sagas:
             services,
             gateway: None,
             admin,
+            runs,
         };
         shop.serve();
         shop
     }
 
     fn serve(&mut self) {
-        self.gateway = Some(serve(self.folder.path(), "outlast.yaml", self.admin));
+        self.gateway = Some(serve(
+            &self.runs,
+            self.folder.path(),
+            "outlast.yaml",
+            self.admin,
+        ));
     }
 
     /// As `kill -9`.
@@ -166,13 +194,15 @@ upstreams:\n{}sagas:
 }
 
 /// A gateway that serves a policy file of a folder.
-fn serve(folder: &Path, plan: &str, admin: SocketAddr) -> Child {
+fn serve(runs: &[String], folder: &Path, plan: &str, admin: SocketAddr) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
         .open(folder.join("log"));
-    let gateway = Command::new(env!("CARGO_BIN_EXE_outlast"))
-        .args(["serve", plan])
+    let own = [env!("CARGO_BIN_EXE_outlast"), "serve", plan];
+    let mut words = runs.iter().map(String::as_str).chain(own);
+    let gateway = Command::new(words.next().unwrap())
+        .args(words)
         .current_dir(folder)
         .stderr(log.unwrap())
         .spawn();

@@ -16,6 +16,7 @@ mod conformance;
 mod crash;
 mod damage;
 mod files;
+mod full;
 mod messages;
 #[cfg(feature = "postgres")]
 mod postgres;

@@ -45,7 +45,7 @@ impl Two {
         std::fs::write(folder.path().join("second.yaml"), second).unwrap();
         let first = plan(admins[0], "first");
         let shop = Shop::with(folder, addresses, admins[0], &first);
-        let second = serve(shop.folder.path(), "second.yaml", admins[1]);
+        let second = serve(&[], shop.folder.path(), "second.yaml", admins[1]);
         Two {
             shop,
             admins,
