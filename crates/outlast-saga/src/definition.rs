@@ -312,12 +312,13 @@ impl Step {
 }
 
 impl Undo {
-    /// Tried ten times, 30 s each, with waits that grow from a second to a minute.
+    /// Tried thirty times, 30 s each, with waits that grow from a second to a minute: an outage of 24
+    /// minutes leaves nothing to somebody's hand.
     pub fn new() -> Undo {
         let backoff = Backoff::exponential(Duration::from_secs(1)).max(Duration::from_secs(60));
         Undo {
             timeout: Duration::from_secs(30),
-            tries: Tries::new(10).backoff(backoff),
+            tries: Tries::new(30).backoff(backoff),
         }
     }
 
@@ -327,7 +328,7 @@ impl Undo {
         self
     }
 
-    /// How often it is tried before somebody has to look. Default: ten times.
+    /// How often it is tried before somebody has to look. Default: thirty times.
     pub fn tries(mut self, tries: Tries) -> Undo {
         self.tries = tries;
         self

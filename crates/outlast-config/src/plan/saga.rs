@@ -69,7 +69,7 @@ pub struct SagaRequest {
     pub body: Option<Json>,
     /// How long an attempt may take. Default 30 s.
     pub timeout: Duration,
-    /// Attempts in all. Default 3, and 10 to undo.
+    /// Attempts in all. Default 3, and 30 to undo.
     pub attempts: u32,
     /// The waits between them.
     pub backoff: Backoff,

@@ -151,7 +151,7 @@ impl<'a> Reader<'a, '_> {
                 upstream
             };
             let backoff = Backoff::exponential(Duration::from_secs(1)).max(Duration::from_secs(60));
-            self.saga_request(part, upstream, undo, (10, backoff))
+            self.saga_request(part, upstream, undo, (30, backoff))
         });
         Some(SagaStep {
             name: name.to_owned(),

@@ -210,7 +210,7 @@ pub(crate) static RETRY: Section = Section {
         key(
             "attempts",
             Kind::Count(1, 1000),
-            Means("3; 10 to undo"),
+            Means("3; 30 to undo"),
             "attempts in all",
         ),
         key(

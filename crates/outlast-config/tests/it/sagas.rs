@@ -41,7 +41,7 @@ fn steps_are_read_with_their_defaults() {
     assert_eq!((a.act.upstream, a.act.attempts, a.pivot), (0, 3, false));
     assert_eq!((charge.act.upstream, charge.pivot), (1, true));
     let undo = charge.undo.as_ref().unwrap();
-    assert_eq!((undo.upstream, undo.attempts), (1, 10));
+    assert_eq!((undo.upstream, undo.attempts), (1, 30));
     let known = Known {
         saga: "1".to_owned(),
         input: json!({ "euros": 5, "item": "a book" }),

@@ -5,6 +5,8 @@
 //! what time it is from a file, so that it jumps while the child runs, and between one and the next.
 //! The clock that counts how much time has passed is the kernel's and does not jump.
 
+mod fake;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use outlast_saga::queue::{Config, DeliveryError, Message, Queue};
 use outlast_saga::store::sqlite::Sqlite;
 use outlast_saga::{Flow, Limits, Runner, Step, StepError, Tries};
+
+pub use self::fake::Clock;
 
 /// Longer than all of this takes, and shorter than a jump.
 const HALF_AN_HOUR: Duration = Duration::from_secs(1800);
@@ -92,45 +96,6 @@ async fn run(folder: &Path) {
     println!("\nlong is {}", runner.rests("long").await.unwrap().name());
     queue.drained().await;
     println!("\n{} messages are dead", queue.stats().dead);
-}
-
-/// The library that fakes the time, where Debian has it.
-pub fn faketime() -> PathBuf {
-    let folders = std::fs::read_dir("/usr/lib").unwrap();
-    let folders = folders.map(|folder| folder.unwrap().path());
-    let library = |folder: PathBuf| folder.join("faketime/libfaketimeMT.so.1");
-    let mut found = folders.map(library).filter(|path| path.exists());
-    found
-        .next()
-        .expect("libfaketime: apt-get install libfaketime")
-}
-
-/// A clock for children, which can be put forward and back.
-pub struct Clock(PathBuf);
-
-impl Clock {
-    pub fn new(folder: &Path) -> Clock {
-        let clock = Clock(folder.join("clock"));
-        clock.set(0);
-        clock
-    }
-
-    /// So many seconds from the true time.
-    pub fn set(&self, seconds: i64) {
-        // It is read at any moment: never half of it.
-        let new = self.0.with_extension("new");
-        std::fs::write(&new, format!("{seconds:+}\n")).unwrap();
-        std::fs::rename(new, &self.0).unwrap();
-    }
-
-    pub fn environment(&self) -> [(&'static str, std::ffi::OsString); 4] {
-        [
-            ("LD_PRELOAD", faketime().into()),
-            ("FAKETIME_TIMESTAMP_FILE", self.0.clone().into()),
-            ("FAKETIME_NO_CACHE", "1".into()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
-        ]
-    }
 }
 
 /// A child, and what it says.

@@ -23,4 +23,5 @@ mod postgres;
 mod queues;
 mod queues_crash;
 mod runs;
+mod stories;
 mod walks;
