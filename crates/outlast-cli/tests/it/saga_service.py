@@ -6,11 +6,15 @@ the POST of a step:
 
     no    answers 422, and does nothing
     down  answers 503, and does nothing
+    away  answers 503, and does nothing until the file LEDGER.back is there
     hang  does it, and answers ten seconds later
     wait  does it, and answers when the file LEDGER.go is there
+    slow  takes a second, and does it then unless it was undone meanwhile
     stay  does it; undoing it answers 503 until the file LEDGER.back is there
 
-A piano is too heavy to be shipped.
+A piano is too heavy to be shipped. Of `last`, the `item` of a query, there is one.
+
+All services together keep a book of what they do in its order, beside the ledgers: `all`.
 """
 
 import json
@@ -23,13 +27,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 PORT, LEDGER = int(sys.argv[1]), sys.argv[2]
 LOCK = threading.Lock()
 DONE = {}
+# Who has the last one.
+LAST = []
 
 
 def note(line):
-    with open(LEDGER, "a") as file:
-        file.write(line + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    for name in (LEDGER, os.path.join(os.path.dirname(LEDGER), "all")):
+        with open(name, "a") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
 
 class Service(BaseHTTPRequestHandler):
@@ -40,14 +47,20 @@ class Service(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or b"{}")
         hows = str(body.get("how") or "").split()
         word = dict(how.split(":") for how in hows).get(step, "")
+        if word == "away" and not os.path.exists(LEDGER + ".back"):
+            word = "down"
         if word in ("no", "down"):
             return self.answer(422 if word == "no" else 503, {"error": f"{step} says {word}"})
         if step == "ship" and body.get("item") == "a piano":
             return self.answer(422, {"error": "too heavy"})
-        time.sleep(0.01)
+        time.sleep(1 if word == "slow" else 0.01)
         with LOCK:
             if DONE.get(key) == "undone":
                 return self.answer(410, {"error": "it was undone"})
+            if step == "reserve" and self.path.endswith("item=last") and key not in DONE:
+                if LAST:
+                    return self.answer(409, {"error": "sold out"})
+                LAST.append(key)
             if key not in DONE:
                 note(f"do {key}")
             DONE[key] = word or "done"
@@ -63,6 +76,8 @@ class Service(BaseHTTPRequestHandler):
             was = DONE.get(key)
             if was == "stay" and not os.path.exists(LEDGER + ".back"):
                 return self.answer(503, {"error": "not now"})
+            if key in LAST:
+                LAST.remove(key)
             if was not in (None, "undone"):
                 note(f"undo {key}")
             DONE[key] = "undone"

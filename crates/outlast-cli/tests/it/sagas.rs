@@ -1,7 +1,11 @@
 //! Sagas of a policy file, with a real gateway and five services that keep ledgers.
 
+mod clock;
 mod disk;
+mod poison;
 mod shared;
+mod stories;
+mod versions;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -173,6 +177,31 @@ upstreams:\n{}sagas:
             found.extend(own.map(str::to_owned));
         }
         found
+    }
+
+    /// What all services did for a saga, in the order in which they did it.
+    fn story(&self, id: &str) -> Vec<String> {
+        let all = std::fs::read_to_string(self.ledger("all")).unwrap_or_default();
+        let of = |line: &&str| line.split([' ', '/']).nth(1) == Some(id);
+        all.lines().filter(of).map(str::to_owned).collect()
+    }
+
+    /// Waits until a saga is in a state.
+    fn until(&self, id: &str, state: &str) -> Value {
+        let mut saga = Value::Null;
+        wait_until(&format!("{id} is {state}"), || {
+            saga = self.ask("GET", &format!("/sagas/{id}"), "").1;
+            saga["state"] == state
+        });
+        saga
+    }
+
+    /// Begins an order; its answer.
+    fn begin(&self, id: &str, item: &str, how: &str) -> Value {
+        let input = json!({ "item": item, "how": how }).to_string();
+        let (status, told) = self.ask("POST", &format!("/sagas/order?id={id}"), &input);
+        assert_eq!(status, 202, "{told}");
+        told
     }
 
     fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {

@@ -104,9 +104,7 @@ fn sagas_wait_while_the_disk_is_full_and_go_on_when_it_is_not() {
         let _ = std::fs::remove_file(&charged);
         for number in 0..4 {
             let id = waiting(round, number);
-            let input = json!({ "item": "a book", "how": "charge:wait" }).to_string();
-            let (status, told) = shop.ask("POST", &format!("/sagas/order?id={id}"), &input);
-            assert_eq!(status, 202, "{told}");
+            shop.begin(&id, "a book", "charge:wait");
             wait_until("it is charged", || {
                 shop.books(&id).contains(&format!("do {id}/charge"))
             });
@@ -136,9 +134,7 @@ fn sagas_wait_while_the_disk_is_full_and_go_on_when_it_is_not() {
         small.free();
         for number in 0..4 {
             let id = waiting(round, number);
-            wait_until("it goes on", || {
-                shop.ask("GET", &format!("/sagas/{id}"), "").1["state"] == "completed"
-            });
+            shop.until(&id, "completed");
             assert_eq!(shop.books(&id), lines("do", &id, &STEPS), "each once");
         }
         // Those that were refused had not begun, and can now.
