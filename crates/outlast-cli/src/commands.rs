@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::demo::Role;
 use crate::saga::Saga;
 use crate::slo::Slo;
 use crate::{output, picture};
@@ -59,9 +60,14 @@ pub(crate) enum Command {
     Advise(Advise),
     /// See it work: a shop on a bad day, with and without Outlast, side by side
     ///
-    /// Nothing has to be installed: five services, the gateway and their customers run in this
-    /// process, on free loopback ports. It ends with a table of promises, and fails if one is
-    /// broken. Example: outlast demo --for 30s
+    /// Nothing has to be installed: five services, the gateway and their customers run here, on free
+    /// loopback ports. Orders go through all services as sagas, and the process that runs them is
+    /// killed now and then. It ends with a table of promises and one of orders, by the services'
+    /// ledgers, and fails if a promise is broken. Examples:
+    ///
+    ///   outlast demo --for 30s
+    ///   outlast demo --services
+    #[command(verbatim_doc_comment)]
     Demo(Demo),
     /// Try a policy file in a modelled world, in virtual time, and see whether promises are kept
     ///
@@ -233,6 +239,20 @@ pub(crate) struct Demo {
     /// A line a second instead of tables, also in a terminal
     #[arg(long)]
     pub(crate) plain: bool,
+    /// Open these services only, or all five, at the addresses of the shop's policy file, to try it by
+    /// hand; until it is interrupted
+    #[arg(long, value_name = "SERVICE", num_args = 0.., value_delimiter = ',')]
+    #[arg(conflicts_with_all = ["length", "keep", "json", "plain"])]
+    pub(crate) services: Option<Vec<Role>>,
+    /// Keep the services' ledgers in this folder, as `payment.jsonl` and so on; else in memory
+    #[arg(long, value_name = "FOLDER", requires = "services")]
+    pub(crate) ledgers: Option<PathBuf>,
+    /// A policy file with other addresses, instead of the one of examples/shop
+    #[arg(long, value_name = "FILE", requires = "services")]
+    pub(crate) policy: Option<PathBuf>,
+    /// The process that runs the orders; the demo starts it.
+    #[arg(long, hide = true)]
+    pub(crate) runner: bool,
 }
 
 #[derive(Args, Debug)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::books::Tally;
 use super::load::{Action, Fared, Sample};
 use super::story::Chapter;
 
@@ -90,63 +91,95 @@ const fn promise(
 
 /// A promise with what became of it.
 pub(crate) struct Verdict {
-    promise: &'static Promise,
-    protected: Fared,
-    bare: Fared,
+    text: &'static str,
+    demand: String,
+    protected: Side,
+    bare: Side,
 }
 
-/// Judges a day of this length.
+/// How it went at one shop.
+struct Side {
+    kept: bool,
+    told: String,
+    measured: Value,
+}
+
+/// Judges a day of this length by what customers got.
 pub(crate) fn judge(protected: &[Sample], bare: &[Sample], day: Duration) -> Vec<Verdict> {
-    let fared = |promise: &Promise, samples: &[Sample]| {
+    let side = |promise: &Promise, samples: &[Sample]| {
         let meant = samples.iter().filter(|sample| {
             let chapter = Chapter::at(sample.came, day);
             sample.action == promise.action && promise.chapter.is_none_or(|only| only == chapter)
         });
-        Fared::of(meant)
+        promise.demand.side(Fared::of(meant))
     };
     let verdict = |promise: &'static Promise| Verdict {
-        protected: fared(promise, protected),
-        bare: fared(promise, bare),
-        promise,
+        text: promise.text,
+        demand: promise.demand.told(),
+        protected: side(promise, protected),
+        bare: side(promise, bare),
     };
     PROMISES.iter().map(verdict).collect()
 }
 
+/// Judges the orders by what the ledgers say.
+pub(crate) fn judge_orders(tallies: &[Tally; 2]) -> [Verdict; 2] {
+    let ends = |tally: &Tally| {
+        let ended = tally.placed.saturating_sub(tally.astray);
+        (tally.astray, format!("{ended} of {}", tally.placed))
+    };
+    let money = |tally: &Tally| {
+        let wrong = tally.charged_in_vain + tally.charged_twice;
+        (wrong, format!("{wrong} of {}", tally.placed))
+    };
+    let side = |tally: &Tally, (wrong, told): (usize, String)| Side {
+        kept: tally.placed > 0 && wrong == 0,
+        told,
+        measured: tally.as_json(),
+    };
+    let [protected, bare] = tallies;
+    [
+        Verdict {
+            text: "an order ends done or undone, never half done",
+            demand: "all, by the ledgers".to_owned(),
+            protected: side(protected, ends(protected)),
+            bare: side(bare, ends(bare)),
+        },
+        Verdict {
+            text: "nobody pays twice, or for nothing",
+            demand: "0, by the ledgers".to_owned(),
+            protected: side(protected, money(protected)),
+            bare: side(bare, money(bare)),
+        },
+    ]
+}
+
 impl Verdict {
     pub(crate) fn is_kept(&self) -> bool {
-        self.promise.demand.is_met(self.protected)
+        self.protected.kept
     }
 
     /// A line of the table.
     pub(crate) fn line(&self) -> String {
         let word = |kept| if kept { "kept  " } else { "BROKEN" };
-        let demand = &self.promise.demand;
         format!(
             "{} {:<48} {:<21} {:>21}   {} {:>21}",
-            word(self.is_kept()),
-            self.promise.text,
-            demand.told(),
-            shown(self.protected),
-            word(demand.is_met(self.bare)),
-            shown(self.bare),
+            word(self.protected.kept),
+            self.text,
+            self.demand,
+            self.protected.told,
+            word(self.bare.kept),
+            self.bare.told,
         )
     }
 
     pub(crate) fn as_json(&self) -> Value {
-        let fared = |fared: Fared| {
-            json!({
-                "customers": fared.count,
-                "success": fared.success,
-                "p95_ms": fared.p95.as_secs_f64() * 1e3,
-                "p99_ms": fared.p99.as_secs_f64() * 1e3,
-            })
-        };
         json!({
-            "promise": self.promise.text,
-            "demand": self.promise.demand.told(),
-            "kept": self.is_kept(),
-            "protected": fared(self.protected),
-            "unprotected": fared(self.bare),
+            "promise": self.text,
+            "demand": self.demand,
+            "kept": self.protected.kept,
+            "protected": self.protected.measured,
+            "unprotected": self.bare.measured,
         })
     }
 }
@@ -159,15 +192,24 @@ pub(crate) fn head() -> String {
     )
 }
 
-fn shown(fared: Fared) -> String {
-    format!(
-        "{:.1} %, p95 {} ms",
-        fared.success * 100.0,
-        fared.p95.as_millis()
-    )
-}
-
 impl Demand {
+    fn side(&self, fared: Fared) -> Side {
+        Side {
+            kept: self.is_met(fared),
+            told: format!(
+                "{:.1} %, p95 {} ms",
+                fared.success * 100.0,
+                fared.p95.as_millis()
+            ),
+            measured: json!({
+                "customers": fared.count,
+                "success": fared.success,
+                "p95_ms": fared.p95.as_secs_f64() * 1e3,
+                "p99_ms": fared.p99.as_secs_f64() * 1e3,
+            }),
+        }
+    }
+
     fn is_met(&self, fared: Fared) -> bool {
         fared.count > 0
             && match *self {
@@ -206,13 +248,44 @@ mod tests {
         let verdicts = judge(&good, &bad, day);
         let down = &verdicts[2];
         assert!(down.is_kept());
-        assert_eq!((down.protected.count, down.protected.success), (14, 1.0));
-        assert_eq!(down.bare.success, 0.0);
+        let protected = &down.protected.measured;
+        assert_eq!(
+            (&protected["customers"], &protected["success"]),
+            (&json!(14), &json!(1.0))
+        );
+        assert_eq!(down.bare.measured["success"], 0.0);
         let swapped = judge(&bad, &good, day);
         assert!(!swapped[2].is_kept() && !swapped[0].is_kept() && swapped[7].is_kept());
         assert!(
             !judge(&[], &[], day)[0].is_kept(),
             "nobody came, so nothing is known"
         );
+    }
+
+    #[test]
+    fn orders_are_judged_by_the_ledgers() {
+        let good = Tally {
+            placed: 3,
+            completed: 2,
+            compensated: 1,
+            done: 2,
+            undone: 1,
+            ..Tally::default()
+        };
+        let kept = |tally: Tally| judge_orders(&[tally, good]).map(|verdict| verdict.is_kept());
+        assert_eq!(kept(good), [true, true]);
+        let astray = Tally { astray: 1, ..good };
+        assert_eq!(kept(astray), [false, true]);
+        let in_vain = Tally {
+            charged_in_vain: 1,
+            ..astray
+        };
+        assert_eq!(kept(in_vain), [false, false]);
+        let twice = Tally {
+            charged_twice: 1,
+            ..good
+        };
+        assert_eq!(kept(twice), [true, false]);
+        assert_eq!(kept(Tally::default()), [false, false], "nobody ordered");
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -20,16 +21,19 @@ use tokio::task::{JoinHandle, JoinSet};
 /// How a service behaves now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Behaviour {
-    /// The mean time it takes, exponentially distributed around half of it as a floor.
+    /// The mean time it takes, exponentially distributed around half of it as a floor; as often as not
+    /// its work is done at the beginning of it, so that whoever gives up does not know.
     pub(crate) latency: Duration,
     /// Whether it answers 500 instead.
     pub(crate) broken: bool,
 }
 
-/// What a service does before it answers.
-pub(crate) type Work = Arc<
-    dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = StatusCode> + Send>> + Send + Sync,
->;
+/// What a service answers: a status, and JSON.
+pub(crate) type Answer = (StatusCode, String);
+
+/// What a service does to have an answer.
+pub(crate) type Work =
+    Arc<dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Answer> + Send>> + Send + Sync>;
 
 /// A service on a port of its own.
 pub(crate) struct Service {
@@ -45,8 +49,14 @@ struct Shared {
 }
 
 impl Service {
-    pub(crate) fn start(latency: Duration, seed: u64, work: Work) -> io::Result<Service> {
-        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    /// One that listens at this address; with port 0, at a free one.
+    pub(crate) fn start(
+        at: SocketAddr,
+        latency: Duration,
+        seed: u64,
+        work: Work,
+    ) -> io::Result<Service> {
+        let listener = listen(at)?;
         let service = Service {
             address: listener.local_addr()?,
             shared: Arc::new(Shared {
@@ -61,15 +71,6 @@ impl Service {
         };
         service.serve(listener);
         Ok(service)
-    }
-
-    /// One that only takes its time.
-    pub(crate) fn idle(latency: Duration, seed: u64) -> io::Result<Service> {
-        Service::start(
-            latency,
-            seed,
-            Arc::new(|_| Box::pin(async { StatusCode::OK })),
-        )
     }
 
     /// Changes how it behaves.
@@ -139,15 +140,29 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let behaviour = *lock(&shared.behaviour);
-    let unit = lock(&shared.rng).unit();
-    let spread = 0.5 - 0.5 * (1.0 - unit).max(1e-3).ln();
-    tokio::time::sleep(behaviour.latency.mul_f64(spread)).await;
-    let status = if behaviour.broken {
-        StatusCode::INTERNAL_SERVER_ERROR
-    } else {
-        (shared.work)(request).await
+    let (unit, works_first) = {
+        let mut rng = lock(&shared.rng);
+        (rng.unit(), rng.unit() < 0.5)
     };
-    let mut response = Response::new(Full::from("{}"));
+    let spread = 0.5 - 0.5 * (1.0 - unit).max(1e-3).ln();
+    let pause = tokio::time::sleep(behaviour.latency.mul_f64(spread));
+    let work = async {
+        match behaviour.broken {
+            true => (StatusCode::INTERNAL_SERVER_ERROR, "{}".to_owned()),
+            false => (shared.work)(request).await,
+        }
+    };
+    let (status, body) = if works_first {
+        let answer = work.await;
+        pause.await;
+        answer
+    } else {
+        pause.await;
+        work.await
+    };
+    let mut response = Response::new(Full::from(body));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
     *response.status_mut() = status;
     Ok(response)
 }

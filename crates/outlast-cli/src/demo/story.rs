@@ -30,10 +30,24 @@ const DAY: [(Chapter, u32); 9] = [
     (Chapter::Recovery, 86),
 ];
 
+/// The hundredths of the day at which the process that runs the orders is killed: while payment is
+/// down, while shipping hangs, and under three times the load.
+const KILLS: [u32; 3] = [18, 54, 77];
+
+/// How often it has been killed by this time.
+pub(crate) fn kills(time: Duration, day: Duration) -> usize {
+    let share = share(time, day);
+    KILLS.iter().filter(|at| **at <= share).count()
+}
+
+fn share(time: Duration, day: Duration) -> u32 {
+    (time.as_secs_f64() / day.as_secs_f64() * 100.0) as u32
+}
+
 impl Chapter {
     /// The chapter at this time of a day of this length.
     pub(crate) fn at(time: Duration, day: Duration) -> Chapter {
-        let share = (time.as_secs_f64() / day.as_secs_f64() * 100.0) as u32;
+        let share = share(time, day);
         let begun = DAY.iter().rev().find(|(_, begins)| *begins <= share);
         begun.map_or(Chapter::Calm, |(chapter, _)| *chapter)
     }
@@ -89,5 +103,7 @@ mod tests {
         assert_eq!(told(45), Chapter::ReplicaSlow);
         assert_eq!(told(99), Chapter::Recovery);
         assert_eq!(told(200), Chapter::Recovery);
+        let kills = [0, 18, 60, 99].map(|second| kills(Duration::from_secs(second), day));
+        assert_eq!(kills, [0, 1, 2, 3]);
     }
 }

@@ -1,6 +1,6 @@
 //! What people see while the day goes on: tables in a terminal, or a line a second.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use outlast_gateway::{Status, UpstreamStatus};
@@ -12,8 +12,10 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Block, Paragraph, Row, Table};
 
 use super::load::{Action, Fared, Sample};
+use super::orders::{Board, Told};
 use super::shop::WORKERS;
 use super::story::Chapter;
+use crate::commands::Demo;
 use crate::output;
 
 /// A moment of the day.
@@ -23,6 +25,9 @@ pub(crate) struct Moment<'a> {
     pub(crate) protected: &'a [Sample],
     pub(crate) bare: &'a [Sample],
     pub(crate) workers: [usize; 2],
+    pub(crate) orders: [&'a Board; 2],
+    /// How often the process that runs the orders was killed.
+    pub(crate) kills: usize,
     pub(crate) status: &'a Status,
     /// A moment ago, to tell rates.
     pub(crate) before: &'a Status,
@@ -55,6 +60,22 @@ pub(crate) enum View {
 }
 
 impl View {
+    pub(crate) fn new(demo: &Demo) -> View {
+        match (demo.json, demo.plain || !io::stdout().is_terminal()) {
+            (true, _) => View::Nothing,
+            (false, true) => View::Lines,
+            (false, false) => View::Terminal(ratatui::init()),
+        }
+    }
+
+    /// How often there is something to see.
+    pub(crate) fn pace(&self) -> Duration {
+        Duration::from_millis(match self {
+            View::Terminal(_) => 250,
+            View::Lines | View::Nothing => 1000,
+        })
+    }
+
     /// Whether the viewer wants to leave.
     pub(crate) fn show(&mut self, moment: &Moment<'_>) -> io::Result<bool> {
         match self {
@@ -103,8 +124,9 @@ fn line(moment: &Moment<'_>) -> String {
         });
         parts.join("  ")
     };
+    let [with, without] = moment.orders.map(orders);
     format!(
-        "t={:>3}s {:<32} with: {}   without: {} (workers {}/{WORKERS})",
+        "t={:>3}s {:<32} with: {}   without: {} (workers {}/{WORKERS})   orders with: {with}   without: {without}",
         moment.time.as_secs(),
         moment.chapter().told(),
         fared(moment.protected),
@@ -113,10 +135,27 @@ fn line(moment: &Moment<'_>) -> String {
     )
 }
 
+/// How many orders ended in which way, as customers were told.
+fn orders(board: &Board) -> String {
+    let count = |meant: &[Told]| board.values().filter(|told| meant.contains(told)).count();
+    let ends = [
+        (count(&[Told::Completed]), "done"),
+        (count(&[Told::Compensated]), "undone"),
+        (count(&[Told::Failed]), "failed"),
+        (count(&[Told::Running, Told::Nothing]), "running"),
+    ];
+    let told = ends.iter().filter(|(count, _)| *count > 0);
+    let told: Vec<_> = told
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    told.join(" ")
+}
+
 fn draw(frame: &mut ratatui::Frame<'_>, moment: &Moment<'_>) {
-    let [top, customers, upstreams] = Layout::vertical([
+    let [top, customers, placed, upstreams] = Layout::vertical([
         Constraint::Length(3),
         Constraint::Length(7),
+        Constraint::Length(4),
         Constraint::Min(6),
     ])
     .areas(frame.area());
@@ -137,7 +176,21 @@ fn draw(frame: &mut ratatui::Frame<'_>, moment: &Moment<'_>) {
         top,
     );
     frame.render_widget(customers_table(moment), customers);
+    frame.render_widget(orders_told(moment), placed);
     frame.render_widget(upstreams_table(moment), upstreams);
+}
+
+fn orders_told<'a>(moment: &Moment<'_>) -> Paragraph<'a> {
+    let [with, without] = moment.orders.map(orders);
+    let killed = match moment.kills {
+        0 => String::new(),
+        kills => format!("   (kill -9: {kills})"),
+    };
+    let lines = vec![
+        Line::from(format!("WITH OUTLAST {with}{killed}")),
+        Line::from(format!("WITHOUT      {without}")),
+    ];
+    Paragraph::new(lines).block(Block::bordered().title(" orders over five services "))
 }
 
 fn customers_table<'a>(moment: &Moment<'_>) -> Table<'a> {
