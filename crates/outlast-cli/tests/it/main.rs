@@ -15,6 +15,7 @@ mod pipes;
 mod providers;
 mod sagas;
 mod serve;
+mod shop;
 mod sim;
 mod slo;
 mod traffic;
