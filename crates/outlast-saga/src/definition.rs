@@ -4,6 +4,7 @@
 //! and a hash, and a saga keeps the version it began with.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use outlast_core::backoff::Backoff;
@@ -19,6 +20,24 @@ pub struct Definition {
     stages: Vec<Vec<Step>>,
     deadline: Option<Duration>,
     source: Option<String>,
+    hashed: Hashed,
+}
+
+/// The hash of a definition, once somebody has asked for it: every saga that begins does, and it is made
+/// from a text that may be long. It says nothing that the rest does not.
+#[derive(Clone, Default)]
+struct Hashed(OnceLock<String>);
+
+impl PartialEq for Hashed {
+    fn eq(&self, _: &Hashed) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Hashed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.get().map_or("?", String::as_str))
+    }
 }
 
 /// One step.
@@ -67,6 +86,7 @@ impl Definition {
             stages: Vec::new(),
             deadline: None,
             source: None,
+            hashed: Hashed::default(),
         }
     }
 
@@ -78,20 +98,26 @@ impl Definition {
     /// Adds steps that run at once, when those before have ended.
     pub fn at_once(mut self, steps: impl IntoIterator<Item = Step>) -> Definition {
         self.stages.push(steps.into_iter().collect());
-        self
+        self.changed()
     }
 
     /// When it is given up and compensated, from its start on. After the pivot it has no meaning.
     /// Default: never.
     pub fn deadline(mut self, deadline: Duration) -> Definition {
         self.deadline = Some(deadline);
-        self
+        self.changed()
     }
 
     /// What the code of its steps was made from, if that is a text: another one makes another hash.
     /// Default: nothing.
     pub fn source(mut self, source: impl Into<String>) -> Definition {
         self.source = Some(source.into());
+        self.changed()
+    }
+
+    /// With another hash than before.
+    fn changed(mut self) -> Definition {
+        self.hashed = Hashed::default();
         self
     }
 
@@ -126,6 +152,10 @@ impl Definition {
 
     /// A hash of all that matters: the same name and version with another hash is another definition.
     pub fn hash(&self) -> String {
+        self.hashed.0.get_or_init(|| self.digest()).clone()
+    }
+
+    fn digest(&self) -> String {
         let mut text = format!("{}/{}/{:?}", self.name, self.version, self.deadline);
         for (number, stage) in self.stages.iter().enumerate() {
             for step in stage {

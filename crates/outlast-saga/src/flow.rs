@@ -15,7 +15,7 @@ use crate::machine::Acted;
 /// A definition with the code of its steps: asynchronous functions from what is known to an output.
 #[derive(Clone)]
 pub struct Flow {
-    pub(crate) definition: Definition,
+    pub(crate) definition: Arc<Definition>,
     pub(crate) codes: Vec<Code>,
 }
 
@@ -33,7 +33,7 @@ impl Flow {
     /// Without steps.
     pub fn new(name: impl Into<String>, version: u32) -> Flow {
         Flow {
-            definition: Definition::new(name, version),
+            definition: Arc::new(Definition::new(name, version)),
             codes: Vec::new(),
         }
     }
@@ -48,7 +48,7 @@ impl Flow {
         T: Serialize,
         F: Future<Output = Result<T, StepError>> + Send + 'static,
     {
-        self.definition = self.definition.step(step);
+        self = self.with(|definition| definition.step(step));
         self.codes.push(Code {
             act: boxed(act),
             undo: None,
@@ -80,21 +80,24 @@ impl Flow {
     pub fn at_once(mut self, add: impl FnOnce(Flow) -> Flow) -> Flow {
         let added = add(Flow::new("", 0));
         let steps = added.definition.steps().cloned();
-        self.definition = self.definition.at_once(steps);
+        self = self.with(|definition| definition.at_once(steps));
         self.codes.extend(added.codes);
         self
     }
 
     /// What its code was made from, if that is a text: with another one it is another definition.
     /// Default: nothing.
-    pub fn source(mut self, source: impl Into<String>) -> Flow {
-        self.definition = self.definition.source(source);
-        self
+    pub fn source(self, source: impl Into<String>) -> Flow {
+        self.with(|definition| definition.source(source))
     }
 
     /// When sagas of it are given up and compensated. Default: never.
-    pub fn deadline(mut self, deadline: Duration) -> Flow {
-        self.definition = self.definition.deadline(deadline);
+    pub fn deadline(self, deadline: Duration) -> Flow {
+        self.with(|definition| definition.deadline(deadline))
+    }
+
+    fn with(mut self, change: impl FnOnce(Definition) -> Definition) -> Flow {
+        self.definition = Arc::new(change(Arc::unwrap_or_clone(self.definition)));
         self
     }
 

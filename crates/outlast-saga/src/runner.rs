@@ -195,7 +195,7 @@ impl<S: Store> Runner<S> {
         let Ok(seat) = seats.try_acquire_owned() else {
             return self.begun_before(flow, id, &input).await;
         };
-        let definition = Arc::new(flow.definition.clone());
+        let definition = Arc::clone(&flow.definition);
         let now = inner.clock.now();
         let mut saga = Saga::new(id, Arc::clone(&definition));
         let events = saga.begin(input, now).expect("it is new");
@@ -322,7 +322,7 @@ impl<S: Store> Runner<S> {
         let seats = Arc::clone(&inner.seats);
         let seat = seats.acquire_owned().await.expect("it is never closed");
         let log = inner.store.log(&listed.id).await?;
-        let definition = Arc::new(flow.definition.clone());
+        let definition = Arc::clone(&flow.definition);
         let saga = Saga::replay(&listed.id, definition, &log);
         let mut saga =
             saga.map_err(|error| StoreError::Corrupt(format!("{}: {error}", listed.id)))?;
@@ -462,7 +462,7 @@ impl<S: Store> Runner<S> {
             return Err(self.elsewhere(id).await);
         }
         let log = inner.store.log(id).await.map_err(ControlError::Store)?;
-        let definition = Arc::new(flow.definition.clone());
+        let definition = Arc::clone(&flow.definition);
         let mut saga = Saga::replay(id, definition, &log).map_err(ControlError::Illegal)?;
         let seats = Arc::clone(&inner.seats);
         let seat = seats.acquire_owned().await.expect("it is never closed");

@@ -24,7 +24,7 @@ impl<S: Store> Runner<S> {
             .flows
             .get(&(listed.definition.clone(), listed.version));
         let flow = flow.filter(|flow| flow.definition.hash() == listed.hash);
-        let definition = Arc::new(flow.ok_or(ControlError::Blocked)?.definition.clone());
+        let definition = Arc::clone(&flow.ok_or(ControlError::Blocked)?.definition);
         let log = inner.store.log(id).await.map_err(ControlError::Store)?;
         let saga = Saga::replay(id, definition, &log).map_err(ControlError::Illegal)?;
         Ok((listed, saga))

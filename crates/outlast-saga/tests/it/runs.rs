@@ -585,4 +585,14 @@ fn another_source_is_another_definition() {
     let hash = |source: &str| flow(source).definition().hash();
     assert_eq!(hash("a"), hash("a"));
     assert_ne!(hash("a"), hash("b"));
+    // Also if somebody has asked before.
+    let asked = flow("a");
+    assert_eq!(asked.definition().hash(), hash("a"));
+    assert_eq!(asked.clone().source("b").definition().hash(), hash("b"));
+    let changed = asked.deadline(SECOND);
+    assert_ne!(changed.definition().hash(), hash("a"));
+    assert_eq!(
+        changed.definition().hash(),
+        flow("a").deadline(SECOND).definition().hash()
+    );
 }
