@@ -63,11 +63,8 @@ pub(crate) enum Command {
     /// Nothing has to be installed: five services, the gateway and their customers run here, on free
     /// loopback ports. Orders go through all services as sagas, and the process that runs them is
     /// killed now and then. It ends with a table of promises and one of orders, by the services'
-    /// ledgers, and fails if a promise is broken. Examples:
-    ///
-    ///   outlast demo --for 30s
-    ///   outlast demo --services
-    #[command(verbatim_doc_comment)]
+    /// ledgers, and fails if a promise is broken. `--services` opens the services alone, to try it by
+    /// hand. Example: outlast demo --for 30s
     Demo(Demo),
     /// Try a policy file in a modelled world, in virtual time, and see whether promises are kept
     ///

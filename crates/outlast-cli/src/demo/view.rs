@@ -235,7 +235,13 @@ fn success<'a>(fared: Fared) -> Text<'a> {
 
 fn upstreams_table<'a>(moment: &Moment<'_>) -> Table<'a> {
     let rows = moment.status.upstreams.iter().zip(&moment.before.upstreams);
+    // Nobody comes by this gateway to what only orders need.
     let rows: Vec<_> = rows
+        .filter(|(now, _)| {
+            now.endpoints
+                .iter()
+                .any(|it| it.successes + it.transient > 0)
+        })
         .map(|(now, before)| upstream_row(now, before, moment.since))
         .collect();
     let widths = [
