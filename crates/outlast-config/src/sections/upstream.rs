@@ -536,7 +536,7 @@ pub(crate) static BREAKER: Section = Section {
         key(
             "lease",
             Kind::Duration,
-            Means("the attempt timeout, at most 30s"),
+            Means("30s, or the attempt timeout if that is longer"),
             "after which a hung trial is given up",
         ),
         key(
