@@ -17,6 +17,7 @@ mod crash;
 mod damage;
 mod files;
 mod full;
+mod many;
 mod messages;
 #[cfg(feature = "postgres")]
 mod postgres;
