@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use outlast_core::rng::Rng;
 use outlast_saga::store::sqlite::Sqlite;
-use outlast_saga::store::{Begun, Listed, NewSaga, State, Store, StoreError};
+use outlast_saga::store::{Begun, Known, Listed, NewSaga, State, Store, StoreError};
 use outlast_saga::{Attempt, Flow, Limits, Record, Runner, Stamp, Step, StepError, Tries, Undo};
 
 const STEPS: [&str; 5] = ["create", "reserve", "charge", "ship", "notify"];
@@ -28,6 +28,8 @@ pub struct Ledger {
     done: HashMap<String, (u32, u32)>,
     /// In which order steps of a saga were undone.
     undone: BTreeMap<String, Vec<String>>,
+    /// When anybody was asked first, since somebody wanted to know.
+    pub first: Option<Instant>,
 }
 
 /// Starts the services; where they are, and what they know.
@@ -75,6 +77,7 @@ fn decide(key: &str, attempt: u32, ledger: &Mutex<Ledger>) -> &'static str {
         return "busy\n";
     }
     let mut ledger = ledger.lock().unwrap();
+    ledger.first.get_or_insert_with(Instant::now);
     let entry = ledger.done.entry(key.to_owned()).or_default();
     entry.1 += 1;
     let is_first = entry.0 == 0;
@@ -133,15 +136,15 @@ fn child() {
 
 /// A store that kills its process at a write: before it, or when it is on the disk and nobody has been
 /// told.
-struct Deadly {
-    inner: Sqlite,
+pub struct Deadly<S> {
+    inner: S,
     /// Which write, from 1 on, and whether it is still made; never without.
     at: Option<(u32, bool)>,
     writes: AtomicU32,
 }
 
-impl Deadly {
-    fn new(inner: Sqlite) -> Deadly {
+impl<S> Deadly<S> {
+    pub fn new(inner: S) -> Deadly<S> {
         let at = std::env::var("OUTLAST_CRASH_AT").ok().map(|at| {
             let (write, when) = at.split_once(' ').unwrap();
             (write.parse().unwrap(), when == "after")
@@ -167,7 +170,11 @@ impl Deadly {
     }
 }
 
-impl Store for Deadly {
+impl<S: Store> Store for Deadly<S> {
+    fn time(&self) -> Stamp {
+        self.inner.time()
+    }
+
     async fn begin(&self, saga: NewSaga) -> Result<Begun, StoreError> {
         self.write(self.inner.begin(saga)).await
     }
@@ -195,6 +202,31 @@ impl Store for Deadly {
 
     async fn forget(&self, before: Stamp, most: usize) -> Result<usize, StoreError> {
         self.inner.forget(before, most).await
+    }
+
+    async fn claim(
+        &self,
+        known: &[Known],
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        self.inner.claim(known, after, most).await
+    }
+
+    async fn take(&self, id: &str) -> Result<bool, StoreError> {
+        self.inner.take(id).await
+    }
+
+    async fn release(&self, id: &str) {
+        self.inner.release(id).await;
+    }
+
+    async fn ready(&self, id: &str, length: u64) -> Result<(), StoreError> {
+        self.inner.ready(id, length).await
+    }
+
+    async fn freed(&self) {
+        self.inner.freed().await;
     }
 }
 
@@ -337,7 +369,7 @@ pub async fn check(store: &impl Store, ledger: &Mutex<Ledger>, orders: u32) {
 }
 
 /// As many as the long mode asks for.
-fn kills() -> u32 {
+pub fn kills() -> u32 {
     if std::env::var_os("OUTLAST_LONG").is_some() {
         1000
     } else {
@@ -352,9 +384,13 @@ fn orders_are_done_or_undone_whenever_their_runner_is_killed() {
     }
     let mut rng = Rng::new(42);
     let (mut left, mut killed) = (kills(), 0);
+    // How long it takes from each start until anybody is asked.
+    let mut starts = Vec::new();
     while left > 0 {
         let trial = Trial::new(0, 60);
         loop {
+            trial.ledger.lock().unwrap().first = None;
+            let start = Instant::now();
             let mut child = trial.start(None);
             let life = Duration::from_micros((rng.unit() * 150_000.0) as u64);
             // The last one lives as long as it takes; nothing is stuck.
@@ -363,7 +399,10 @@ fn orders_are_done_or_undone_whenever_their_runner_is_killed() {
             } else {
                 life
             };
-            if Trial::ends(&mut child, within) {
+            let has_ended = Trial::ends(&mut child, within);
+            let first = trial.ledger.lock().unwrap().first;
+            starts.extend(first.map(|first| first - start));
+            if has_ended {
                 break;
             }
             assert!(left > 0, "it does not end");
@@ -373,7 +412,16 @@ fn orders_are_done_or_undone_whenever_their_runner_is_killed() {
         }
         trial.check();
     }
-    println!("{killed} kills");
+    // One that has little to do, on a machine that has much to do, says nothing.
+    starts.sort();
+    let median = starts[starts.len() / 2];
+    println!("{killed} kills; the next process asks somebody after {median:?}");
+    assert!(
+        starts.len() as u32 > killed / 4,
+        "{} of {killed}",
+        starts.len()
+    );
+    assert!(median < Duration::from_secs(2), "{starts:?}");
 }
 
 /// Each write of an order, one that is done and one that is undone, with a process that dies before it

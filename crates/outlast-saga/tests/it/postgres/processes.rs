@@ -1,6 +1,7 @@
 //! Runners that are processes, on one database: stopped, killed, and their database crashed.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use outlast_saga::{Limits, Runner, StartError};
 
 use super::server::Server;
 use crate::clock::Clock;
-use crate::crash::{Ledger, check, flow, services};
+use crate::crash::{Deadly, Ledger, check, flow, kills, services};
 
 /// The child: starts orders and runs sagas until all have ended.
 #[test]
@@ -21,19 +22,22 @@ fn child() {
     };
     let value = |name: &str| std::env::var(name).unwrap();
     let orders: u32 = value("OUTLAST_CRASH_ORDERS").parse().unwrap();
+    let first: u32 = value("OUTLAST_CRASH_FIRST").parse().unwrap();
     let is_second = value("OUTLAST_CRASH_NAME") == "second";
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
+        let lease = value("OUTLAST_CRASH_LEASE").parse().unwrap();
         let config = Config::default()
             .name(value("OUTLAST_CRASH_NAME"))
-            .lease(LEASE);
+            .lease(Duration::from_millis(lease));
         let store =
             until_it_works(async || Postgres::connect(&settings, config.clone()).await).await;
         let flow = flow(&value("OUTLAST_CRASH_SERVICES"));
-        let runner = Runner::new(store.clone(), [flow], Limits::default()).unwrap();
+        let deadly = Deadly::new(store.clone());
+        let runner = Runner::new(deadly, [flow], Limits::default()).unwrap();
         until_it_works(async || runner.resume().await).await;
         let takes = runner.clone();
         tokio::spawn(async move { takes.take_over(|_| ()).await });
@@ -44,6 +48,7 @@ fn child() {
             } else {
                 number
             };
+            let number = first + number;
             let id = format!("order-{number}");
             until_it_works(async || match runner.start("order", &id, number).await {
                 Err(StartError::Store(error)) => Err(error),
@@ -77,7 +82,10 @@ struct Trial {
     settings: String,
     services: String,
     ledger: Arc<Mutex<Ledger>>,
+    /// The number of the first one.
+    first: u32,
     orders: u32,
+    lease: Duration,
 }
 
 impl Trial {
@@ -87,7 +95,9 @@ impl Trial {
             settings: server.database(name),
             services,
             ledger,
+            first: 0,
             orders,
+            lease: LEASE,
         }
     }
 
@@ -97,16 +107,22 @@ impl Trial {
 
     /// With a wall clock of its own.
     fn start_by(&self, name: &str, clock: Option<&Clock>) -> Runs {
+        let clock = clock.into_iter().flat_map(Clock::environment);
+        Runs(self.command(name).envs(clock).spawn().unwrap())
+    }
+
+    fn command(&self, name: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["postgres::processes::child", "--exact", "--nocapture"])
             .env("OUTLAST_CRASH_POSTGRES", &self.settings)
             .env("OUTLAST_CRASH_SERVICES", &self.services)
             .env("OUTLAST_CRASH_ORDERS", self.orders.to_string())
+            .env("OUTLAST_CRASH_FIRST", self.first.to_string())
+            .env("OUTLAST_CRASH_LEASE", self.lease.as_millis().to_string())
             .env("OUTLAST_CRASH_NAME", name)
-            .envs(clock.into_iter().flat_map(Clock::environment))
             .stdout(Stdio::null());
-        Runs(command.spawn().unwrap())
+        command
     }
 
     /// The laws of every trial, and that nobody wrote who was not the last to take a saga over.
@@ -156,6 +172,18 @@ impl Runs {
     fn kill(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+
+    /// However it ends.
+    fn status(&mut self, within: Duration) -> std::process::ExitStatus {
+        let end = Instant::now() + within;
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// `false` if it takes longer.
@@ -285,10 +313,9 @@ fn nothing_is_lost_when_the_database_crashes_under_load() {
 
 #[test]
 fn orders_are_done_or_undone_whenever_one_of_their_runners_is_killed() {
-    let is_long = std::env::var_os("OUTLAST_LONG").is_some();
     let server = Server::start();
     let mut rng = Rng::new(43);
-    let (mut left, mut round) = (if is_long { 1000 } else { 20 }, 0);
+    let (mut left, mut round) = (kills(), 0);
     while left > 0 {
         round += 1;
         let trial = Trial::new(&server, &format!("killed-{round}"), 60);
@@ -311,6 +338,53 @@ fn orders_are_done_or_undone_whenever_one_of_their_runners_is_killed() {
     }
 }
 
+/// As for a file: each write of an order, with a runner that dies before or after it, and one that dies
+/// at its first write when it goes on. A third one ends it. Each has a database of its own, and several
+/// are at work at a time, since all wait for leases most of the time.
+#[test]
+fn an_order_survives_a_kill_at_every_transition_of_a_runner() {
+    let server = Server::start();
+    let next = AtomicU32::new(0);
+    let ended = [const { AtomicBool::new(false) }; 4];
+    let work = || loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let (kind, write) = (number as usize % 4, number / 4 + 1);
+        if ended.iter().all(|ended| ended.load(Ordering::Relaxed)) {
+            return;
+        }
+        if ended[kind].load(Ordering::Relaxed) {
+            continue;
+        }
+        let (order, when) = [(1, "before"), (1, "after"), (7, "before"), (7, "after")][kind];
+        let trial = Trial {
+            first: order,
+            lease: Duration::from_secs(1),
+            ..Trial::new(&server, &format!("write-{number}"), 1)
+        };
+        let runs = |at: Option<String>| {
+            let mut command = trial.command("one");
+            let at = at.map(|at| ("OUTLAST_CRASH_AT", at));
+            let mut runs = Runs(command.envs(at).spawn().unwrap());
+            runs.status(LONG_ENOUGH).success()
+        };
+        if runs(Some(format!("{write} {when}"))) {
+            // There are no more writes.
+            assert!(write > 6, "{write}");
+            ended[kind].store(true, Ordering::Relaxed);
+        } else {
+            runs(Some(format!("1 {when}")));
+            assert!(runs(None), "order {order}, {when} write {write}");
+        }
+        trial.check(&server);
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(work);
+        }
+    });
+}
+
+const AT_ONCE: usize = 12;
 /// Shorter than anybody would have it.
 const LEASE: Duration = Duration::from_secs(2);
 const LONG_ENOUGH: Duration = Duration::from_secs(60);
