@@ -267,9 +267,15 @@ async fn connections_that_are_cut_are_made_again() {
         }
     });
     takes_many_at_once(store.clone()).await;
+    // That may be done before much is cut.
+    let mut more = 0;
+    while cuts.load(Ordering::Relaxed) <= 6 {
+        let new = new(&format!("more-{more}"), "1");
+        assert_eq!(store.begin(new).await, Ok(Begun::New));
+        more += 1;
+    }
     drop(server);
     cutter.join().unwrap();
-    assert!(cuts.load(Ordering::Relaxed) > 3, "{cuts:?}");
 }
 
 /// The database does not answer: nothing is begun when the lease may end, and all goes on afterwards
