@@ -19,6 +19,7 @@ mod files;
 mod full;
 mod many;
 mod messages;
+mod poison;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod queues;
