@@ -269,7 +269,7 @@ async fn connections_that_are_cut_are_made_again() {
     takes_many_at_once(store.clone()).await;
     // That may be done before much is cut.
     let mut more = 0;
-    while cuts.load(Ordering::Relaxed) <= 6 {
+    while cuts.load(Ordering::Relaxed) <= 3 {
         let new = new(&format!("more-{more}"), "1");
         assert_eq!(store.begin(new).await, Ok(Begun::New));
         more += 1;

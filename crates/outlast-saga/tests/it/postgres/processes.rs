@@ -12,7 +12,7 @@ use outlast_saga::{Limits, Runner, StartError};
 
 use super::server::Server;
 use crate::clock::Clock;
-use crate::crash::{Deadly, Ledger, check, flow, kills, services};
+use crate::crash::{Deadly, Ledger, check, flows, kills, name_of, services};
 
 /// The child: starts orders and runs sagas until all have ended.
 #[test]
@@ -35,9 +35,9 @@ fn child() {
             .lease(Duration::from_millis(lease));
         let store =
             until_it_works(async || Postgres::connect(&settings, config.clone()).await).await;
-        let flow = flow(&value("OUTLAST_CRASH_SERVICES"));
+        let flows = flows(&value("OUTLAST_CRASH_SERVICES"));
         let deadly = Deadly::new(store.clone());
-        let runner = Runner::new(deadly, [flow], Limits::default()).unwrap();
+        let runner = Runner::new(deadly, flows, Limits::default()).unwrap();
         until_it_works(async || runner.resume().await).await;
         let takes = runner.clone();
         tokio::spawn(async move { takes.take_over(|_| ()).await });
@@ -50,10 +50,12 @@ fn child() {
             };
             let number = first + number;
             let id = format!("order-{number}");
-            until_it_works(async || match runner.start("order", &id, number).await {
-                Err(StartError::Store(error)) => Err(error),
-                started => Ok(started.unwrap()),
-            })
+            until_it_works(
+                async || match runner.start(name_of(number), &id, number).await {
+                    Err(StartError::Store(error)) => Err(error),
+                    started => Ok(started.unwrap()),
+                },
+            )
             .await;
         }
         while !until_it_works(async || store.list(Some(State::Open), 0, 1).await)
