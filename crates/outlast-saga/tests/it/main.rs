@@ -22,6 +22,7 @@ mod messages;
 mod poison;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod proofs;
 mod queues;
 mod queues_crash;
 mod runs;
