@@ -292,7 +292,8 @@ impl Step {
         self.undo.as_ref().map(|undo| undo.tries)
     }
 
-    pub(crate) fn is_best_effort(&self) -> bool {
+    /// Whether its failure never fails the saga.
+    pub fn is_best_effort(&self) -> bool {
         self.best_effort
     }
 

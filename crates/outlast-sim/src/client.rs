@@ -173,7 +173,7 @@ pub struct Latency {
 }
 
 impl Latency {
-    fn new() -> Latency {
+    pub(crate) fn new() -> Latency {
         let histogram = Histogram::new(3).expect("three digits are supported");
         Latency { histogram, sum: 0 }
     }

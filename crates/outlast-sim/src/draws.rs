@@ -34,6 +34,20 @@ pub(crate) enum Purpose {
     Return,
     /// When a replica is asked whether it is alive, or an endpoint is checked.
     Check,
+    /// The gap before a saga begins.
+    SagaGap,
+    /// What is random about the policies of a step's call.
+    Step,
+    /// Whether the runner of sagas crashes.
+    Crash,
+    /// Whether a saga is cancelled.
+    Cancel,
+    /// When a saga is cancelled.
+    CancelTime,
+    /// Whether a service declines.
+    Decline,
+    /// Whether an answer is cut off.
+    Cut,
 }
 
 impl Draws {

@@ -28,6 +28,7 @@ mod draws;
 mod law;
 mod model;
 mod plain;
+mod saga;
 pub mod scenario;
 mod service;
 mod slab;
@@ -40,8 +41,11 @@ mod world;
 pub use crate::client::{Client, ClientReport, Latency, Second};
 pub use crate::curve::Curve;
 pub use crate::law::{Law, LawError};
-pub use crate::model::{ClientId, Model, Place, Report, RunError, Sample, ServiceId, UpstreamId};
+pub use crate::model::{
+    ClientId, Model, Place, Report, RunError, SagasId, Sample, ServiceId, UpstreamId,
+};
 pub use crate::plain::{Allowance, Deposit, Plain, Wait};
+pub use crate::saga::{Runner, SagaReport, SagaSecond, Sagas, SagasReport, StepReport};
 pub use crate::service::{Change, Gone, Liveness, Order, Refusal, Service, ServiceReport};
 pub use crate::times::Times;
 

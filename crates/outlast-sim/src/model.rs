@@ -11,6 +11,7 @@ use outlast_core::upstream::{Config, Stats, Upstream};
 use crate::client::{Client, ClientReport};
 use crate::draws::{Draws, Purpose};
 use crate::plain::Plain;
+use crate::saga::{Runner, SagaReport, Sagas, SagasReport};
 use crate::service::{Change, Service, ServiceReport};
 use crate::world::World;
 
@@ -21,6 +22,10 @@ pub struct Model {
     pub(crate) services: Vec<Service>,
     pub(crate) upstreams: Vec<Through>,
     pub(crate) clients: Vec<Client>,
+    pub(crate) sagas: Vec<Sagas>,
+    pub(crate) runner: Runner,
+    /// When the runner crashes, and for how long it is away.
+    pub(crate) crashes: Vec<(Time, Duration)>,
     pub(crate) changes: Vec<(Time, Happens)>,
     pub(crate) warm_up: Duration,
     pub(crate) sample: Option<Duration>,
@@ -41,6 +46,18 @@ pub(crate) struct Happens {
 pub(crate) struct Through {
     pub(crate) policies: Policies,
     pub(crate) places: Vec<Place>,
+    /// What the policies were made from.
+    config: Option<Config>,
+}
+
+impl Through {
+    /// Forgets what the policies know.
+    pub(crate) fn renew(&mut self, seed: u64) {
+        if let Some(config) = &self.config {
+            let renewed = Upstream::new(config.clone(), seed);
+            self.policies = Policies::Outlast(Arc::new(renewed.expect("it worked before")));
+        }
+    }
 }
 
 /// Where an endpoint of an upstream leads.
@@ -108,6 +125,10 @@ pub struct UpstreamId(pub(crate) usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientId(pub(crate) usize);
 
+/// Sagas of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SagasId(pub(crate) usize);
+
 impl Model {
     /// An empty world. Equal seeds and models give equal runs.
     pub fn new(seed: u64) -> Model {
@@ -116,6 +137,9 @@ impl Model {
             services: Vec::new(),
             upstreams: Vec::new(),
             clients: Vec::new(),
+            sagas: Vec::new(),
+            runner: Runner::new(),
+            crashes: Vec::new(),
             changes: Vec::new(),
             warm_up: Duration::ZERO,
             sample: None,
@@ -167,7 +191,8 @@ impl Model {
         assert!(places.iter().all(is_there), "places of this model");
         let number = self.upstreams.len();
         let seed = Draws::new(self.seed).bits(number as u32, Purpose::State, 0);
-        let policies = Upstream::new(with_endpoints(config, places.len()), seed)?;
+        let config = with_endpoints(config, places.len());
+        let policies = Upstream::new(config.clone(), seed)?;
         if policies.endpoints().get() != places.len() {
             return Err(ConfigError::new(
                 "endpoints",
@@ -177,6 +202,7 @@ impl Model {
         self.upstreams.push(Through {
             policies: Policies::Outlast(Arc::new(policies)),
             places: places.to_vec(),
+            config: Some(config),
         });
         Ok(UpstreamId(number))
     }
@@ -191,6 +217,7 @@ impl Model {
         self.upstreams.push(Through {
             policies: Policies::Plain(plain),
             places,
+            config: None,
         });
         UpstreamId(self.upstreams.len() - 1)
     }
@@ -217,6 +244,30 @@ impl Model {
         );
         self.clients.push(client);
         ClientId(self.clients.len() - 1)
+    }
+
+    /// Adds sagas.
+    ///
+    /// # Panics
+    /// If an upstream of a step is of another model, or has no policies of Outlast's.
+    pub fn sagas(&mut self, sagas: Sagas) -> SagasId {
+        let is_there = |one: usize| {
+            let through = self.upstreams.get(one);
+            through.is_some_and(|through| matches!(through.policies, Policies::Outlast(_)))
+        };
+        assert!(sagas.upstreams().all(is_there), "upstreams of this model");
+        self.sagas.push(sagas);
+        SagasId(self.sagas.len() - 1)
+    }
+
+    /// What goes on with sagas. Default: [`Runner::new`].
+    pub fn runner(&mut self, runner: Runner) {
+        self.runner = runner;
+    }
+
+    /// The runner of sagas crashes, and is away for so long.
+    pub fn crash(&mut self, at: Duration, away: Duration) {
+        self.crashes.push((Time::ZERO + at, away));
     }
 
     /// Something happens to all replicas of a service.
@@ -295,6 +346,7 @@ pub struct Report {
     pub(crate) clients: Vec<ClientReport>,
     pub(crate) services: Vec<ServiceReport>,
     pub(crate) upstreams: Vec<Option<Stats>>,
+    pub(crate) sagas: SagasReport,
     /// A hash of everything that happened, in its order: equal for equal runs.
     pub hash: u64,
     /// How it looked from time to time, if [`Model::sample`] was called.
@@ -316,6 +368,16 @@ impl Report {
         &self.services[service.0]
     }
 
+    /// What became of sagas.
+    pub fn saga(&self, sagas: SagasId) -> &SagaReport {
+        &self.sagas.sagas[sagas.0]
+    }
+
+    /// What became of all sagas, and of their runner.
+    pub fn sagas(&self) -> &SagasReport {
+        &self.sagas
+    }
+
     /// How the policies of an upstream stand at the end; `None` for one without Outlast.
     pub fn upstream(&self, upstream: UpstreamId) -> Option<&Stats> {
         self.upstreams[upstream.0].as_ref()
@@ -327,13 +389,20 @@ impl Report {
 pub struct Sample {
     /// When, from the start of the run.
     pub at: Duration,
+    /// Sagas that neither had ended nor waited for somebody.
+    pub sagas: u64,
     present: Vec<u64>,
     open: Vec<u32>,
 }
 
 impl Sample {
-    pub(crate) fn new(at: Duration, present: Vec<u64>, open: Vec<u32>) -> Sample {
-        Sample { at, present, open }
+    pub(crate) fn new(at: Duration, sagas: u64, present: Vec<u64>, open: Vec<u32>) -> Sample {
+        Sample {
+            at,
+            sagas,
+            present,
+            open,
+        }
     }
 
     /// The most requests at once at a service, waiting or worked on, since the last sample.

@@ -26,6 +26,9 @@ pub struct Service {
     pub(crate) order: Order,
     pub(crate) queue: Option<u32>,
     pub(crate) failures: f64,
+    pub(crate) declines: f64,
+    pub(crate) lost: f64,
+    pub(crate) keeps_keys: bool,
     pub(crate) gone: Gone,
     pub(crate) speed: Curve,
     pub(crate) refusal: Refusal,
@@ -88,6 +91,9 @@ impl Service {
             order: Order::Fifo,
             queue: None,
             failures: 0.0,
+            declines: 0.0,
+            lost: 0.0,
+            keeps_keys: true,
             gone: Gone::WorksOn,
             speed: Curve::level(1.0),
             refusal: Refusal::Unsent,
@@ -124,6 +130,27 @@ impl Service {
     /// The share of requests that fail after they were worked on. Default 0.
     pub fn failures(mut self, share: f64) -> Service {
         self.failures = share.clamp(0.0, 1.0);
+        self
+    }
+
+    /// The share of requests that it declines for good after they were worked on, as what is out of
+    /// stock; steps of sagas as often as they are asked for, and never what undoes one. Default 0.
+    pub fn declines(mut self, share: f64) -> Service {
+        self.declines = share.clamp(0.0, 1.0);
+        self
+    }
+
+    /// The share of requests that are worked on and whose answer is lost: the connection is cut, and
+    /// nobody knows whether they were. Default 0.
+    pub fn lost(mut self, share: f64) -> Service {
+        self.lost = share.clamp(0.0, 1.0);
+        self
+    }
+
+    /// It does the work of a saga's step as often as it is asked, as one that knows nothing of idempotency
+    /// keys. Default: once for one key, and never after it was asked to undo it.
+    pub fn forgets_keys(mut self) -> Service {
+        self.keeps_keys = false;
         self
     }
 
@@ -251,6 +278,10 @@ pub enum Change {
     Holds(bool),
     /// Another share fails.
     Failures(f64),
+    /// Another share is declined for good.
+    Declines(f64),
+    /// Another share of answers is lost.
+    Lost(f64),
     /// It works at this share of its speed.
     Speed(f64),
     /// It works at a share of its speed that rises in a line to all of it: caches that fill. What
@@ -273,6 +304,8 @@ pub(crate) struct Replica {
     /// How often in a row it has seemed to be dead.
     pub(crate) dead: u32,
     pub(crate) failures: f64,
+    pub(crate) declines: f64,
+    pub(crate) lost: f64,
     /// As a share of the service's speed.
     pub(crate) pace: Pace,
     /// The share that cold caches leave of that.
@@ -295,6 +328,8 @@ impl Replica {
             restarts: false,
             dead: 0,
             failures: service.failures,
+            declines: service.declines,
+            lost: service.lost,
             pace: Pace::of(1.0),
             warmth: Pace::of(1.0),
             looks: false,

@@ -6,6 +6,7 @@
 mod driving;
 mod looking;
 mod plain;
+mod sagas;
 mod serving;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,11 +20,13 @@ use outlast_core::tier::Tier;
 use outlast_core::time::Time;
 use outlast_core::upstream::Upstream;
 
+use self::sagas::{Act, SagaEvent, Sagas};
 use crate::agenda::{Agenda, Class};
 use crate::client::{ClientReport, Load};
 use crate::draws::{Draws, Purpose};
 use crate::model::{Happens, Model, Policies, Report, RunError, Sample, Through};
 use crate::plain::{Memory, Plain, PlainCall};
+use crate::saga::Mark;
 use crate::service::{Meter, Replica};
 use crate::slab::{Ref, Slab};
 
@@ -50,6 +53,8 @@ enum Event {
     Restarted { service: usize, replica: u32 },
     /// Somebody looks at how everything is.
     Samples,
+    /// Something happens to sagas.
+    Saga(SagaEvent),
     /// A call wants to go on.
     Wakes(Ref),
     /// A client calls.
@@ -67,6 +72,8 @@ struct Caller {
     began: Time,
     deadline: Time,
     tier: Tier,
+    /// Attempts of which it is not known whether they did their work.
+    lost: u32,
     /// What its attempts are worked on as.
     live: [Option<Live>; MOST_LIVE],
     /// The last result that counted.
@@ -101,6 +108,8 @@ enum Owner {
     },
     /// A request's, which waits for it: the call of its own with this number.
     Request { request: Ref, number: usize },
+    /// An attempt of a saga's step.
+    Step(Act),
 }
 
 /// An attempt at a service.
@@ -112,6 +121,10 @@ struct Request {
     replica: u32,
     /// Which of its service's calls it makes.
     kind: u32,
+    /// Of which step of a saga it is, if it is of one.
+    mark: Option<Mark>,
+    /// Its answer is cut off: nobody is told whether it was worked on.
+    cut: bool,
     /// How critical its call is, and so are those that it makes.
     tier: Tier,
     /// Random numbers are drawn by it: equal for the same attempt in another configuration.
@@ -156,6 +169,7 @@ pub(crate) struct World {
     /// What upstreams without Outlast remember.
     memories: Vec<Memory>,
     changes: Vec<Happens>,
+    sagas: Sagas,
     woken: Arc<Mutex<Vec<Ref>>>,
     samples: Vec<Sample>,
     hash: u64,
@@ -203,6 +217,7 @@ impl World {
             reports: model.clients.iter().map(|_| ClientReport::new()).collect(),
             memories: model.upstreams.iter().map(memory).collect(),
             changes: changes.into_iter().map(|(_, happens)| happens).collect(),
+            sagas: Sagas::new(&model),
             woken: Arc::default(),
             samples: Vec::new(),
             hash: mix(model.seed),
@@ -223,6 +238,7 @@ impl World {
                 Load::Open(_) | Load::Steady(_) => self.plan_call(client, 0),
             }
         }
+        self.begin_sagas();
         self.begin_looking();
         while let Some((at, event)) = self.agenda.next() {
             self.now = at;
@@ -230,8 +246,10 @@ impl World {
             self.check_bounds()?;
             self.happen(event);
             self.drive_woken();
+            self.go_on_with_sagas();
             // What is left are timers of what has ended.
-            if at >= self.end && self.callers.len() + self.requests.len() == 0 {
+            let present = self.callers.len() + self.requests.len() + self.sagas.open();
+            if at >= self.end && present == 0 {
                 break;
             }
         }
@@ -250,6 +268,7 @@ impl World {
             Event::Lives { service, replica } => self.lives(service, replica),
             Event::Restarted { service, replica } => self.restarted(service, replica),
             Event::Samples => self.take_sample(),
+            Event::Saga(event) => self.saga_happens(event),
             Event::Wakes(caller) => self.wakes(caller),
             Event::Calls { client, index } => {
                 self.calls(client, index);
@@ -277,6 +296,7 @@ impl World {
             Event::Unanswered { upstream, endpoint } => 8 << 60 | pair(upstream, endpoint as u32),
             Event::Lives { service, replica } => 9 << 60 | pair(service, replica),
             Event::Restarted { service, replica } => 10 << 60 | pair(service, replica),
+            Event::Saga(event) => 11 << 60 ^ event.bits(),
             // Looking changes nothing.
             Event::Samples => return,
         };
@@ -294,7 +314,8 @@ impl World {
         if self.events > events {
             return Err(RunError::Events { most: events, at });
         }
-        if self.callers.len() + self.requests.len() > present || self.agenda.len() > present * 4 {
+        let there = self.callers.len() + self.requests.len() + self.sagas.open();
+        if there > present || self.agenda.len() > present * 4 {
             return Err(RunError::Present { most: present, at });
         }
         Ok(())
@@ -330,7 +351,8 @@ impl World {
         }
     }
 
-    fn report(self) -> Report {
+    fn report(mut self) -> Report {
+        let sagas = self.sagas_report();
         let end = self.now.max(self.end);
         Report {
             services: self.meters.into_iter().map(Meter::end).collect(),
@@ -345,6 +367,7 @@ impl World {
                 })
                 .collect(),
             samples: self.samples,
+            sagas,
             hash: self.hash,
             events: self.events,
             measured: self.end.since(self.from),

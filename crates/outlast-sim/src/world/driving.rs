@@ -66,6 +66,7 @@ impl World {
             result: None,
             outcome: None,
             due: Time::MAX,
+            lost: 0,
             wakes: Time::MAX,
             waker: None,
         });
@@ -181,7 +182,9 @@ impl World {
     pub(super) fn count_attempt(&mut self, at: Ref) {
         let now = self.now;
         let caller = self.callers.get(at).expect("it makes an attempt");
-        if let Owner::Client {
+        if let Owner::Step(act) = caller.owner {
+            self.count_request(act);
+        } else if let Owner::Client {
             client,
             counts: true,
             ..
@@ -213,11 +216,17 @@ impl World {
             *turn
         });
         let (key, tier) = (self.key_of(caller.owner), caller.tier);
+        let mark = match caller.owner {
+            Owner::Step(act) => Some(act.mark),
+            Owner::Client { .. } | Owner::Request { .. } => None,
+        };
         let request = self.requests.insert(Request {
             caller: Some((at, number)),
             service,
             replica,
             kind: place.kind,
+            mark,
+            cut: false,
             tier,
             key: key.wrapping_add(u64::from(number)),
             came: self.now,
@@ -229,6 +238,7 @@ impl World {
             calls: Vec::new(),
         });
         let caller = self.callers.get_mut(at).expect("it makes an attempt");
+        caller.lost += 1;
         let free = caller.live.iter_mut().find(|live| live.is_none());
         *free.expect("hedges are bounded") = Some(Live {
             number,
@@ -252,6 +262,7 @@ impl World {
                 let parent = self.requests.get(request).map_or(0, |parent| parent.key);
                 mix(parent ^ (number as u64).rotate_left(56))
             }
+            Owner::Step(act) => self.key_of_step(act),
         }
     }
 
@@ -273,7 +284,7 @@ impl World {
     }
 
     /// An attempt has an outcome; does not drive its call, which may be driven just now.
-    pub(super) fn report_outcome(&mut self, at: Ref, number: u32, outcome: Outcome) {
+    pub(super) fn report_outcome(&mut self, at: Ref, number: u32, outcome: Outcome, known: bool) {
         let now = self.now;
         let Some(caller) = self.callers.get_mut(at) else {
             return;
@@ -281,6 +292,7 @@ impl World {
         let Some(live) = take_live(caller, |live| live.number == number) else {
             return;
         };
+        caller.lost -= u32::from(known);
         match (caller.call.as_mut(), live.id) {
             (Some(call), Some(id)) => {
                 if call.outcome(id, outcome, now) {
@@ -301,6 +313,10 @@ impl World {
         let good = matches!(result, Ok(Outcome::Success)) && in_time;
         match caller.owner {
             Owner::Request { request, .. } => self.called(request, good),
+            Owner::Step(act) => {
+                let acted = sagas::acted(result, caller.lost > 0);
+                self.step_ended(at, act, acted);
+            }
             Owner::Client {
                 client,
                 index,

@@ -133,7 +133,8 @@ impl World {
             }
         };
         let open = self.model.upstreams.iter().map(open).collect();
-        self.samples.push(Sample::new(at, present, open));
+        let sagas = self.sagas.open() as u64;
+        self.samples.push(Sample::new(at, sagas, present, open));
         self.plan_sample();
     }
 
@@ -143,7 +144,9 @@ impl World {
     }
 
     fn plan_look(&mut self, at: Time, event: Event) {
-        if at <= self.end {
+        // Sagas go on behind the end, and need to know who is there.
+        let goes_on = self.sagas.open() > 0 && !matches!(event, Event::Samples);
+        if at <= self.end || goes_on {
             self.agenda.plan(at, Class::End, event);
         }
     }

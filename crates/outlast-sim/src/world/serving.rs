@@ -141,11 +141,19 @@ impl World {
         }
         let (service, replica) = (request.service, request.replica as usize);
         let there = &self.replicas[service][replica];
-        let unit = self
-            .draws
-            .unit(service as u32, Purpose::Failure, request.key);
-        if unit < there.failures {
+        let draw = |purpose, key| self.draws.unit(service as u32, purpose, key);
+        if draw(Purpose::Failure, request.key) < there.failures {
             return self.finish(at, Outcome::Transient);
+        }
+        // What undoes something is never declined, and a step is as often as it is asked for.
+        let key = match request.mark {
+            Some(mark) => (!mark.undoes).then(|| self.key_of_mark(mark)),
+            None => Some(request.key),
+        };
+        let declines = there.declines;
+        let is_declined = |key| draw(Purpose::Decline, key) < declines;
+        if declines > 0.0 && key.is_some_and(is_declined) {
+            return self.finish(at, Outcome::Permanent);
         }
         self.calls_on(at, 0);
     }
@@ -224,6 +232,7 @@ impl World {
 
     /// A request has been worked on to its end: its worker is free.
     fn finish(&mut self, at: Ref, outcome: Outcome) {
+        let outcome = self.work_is_done(at, outcome);
         let request = self.requests.get_mut(at).expect("it ends just now");
         let (service, replica) = (request.service, request.replica);
         request.stage = Stage::Done(outcome);
@@ -246,6 +255,26 @@ impl World {
         if !holds && let Some(caller) = self.answer(at, outcome) {
             self.drive(caller);
         }
+    }
+
+    /// What it means for a saga that a request was worked on, and what its caller hears.
+    fn work_is_done(&mut self, at: Ref, outcome: Outcome) -> Outcome {
+        let request = self.requests.get_mut(at).expect("it ends just now");
+        let (service, replica) = (request.service, request.replica as usize);
+        let keeps_keys = self.model.services[service].keeps_keys;
+        let outcome = match request.mark {
+            Some(mark) if outcome == Outcome::Success && !self.sagas.works(mark, keeps_keys) => {
+                Outcome::Permanent
+            }
+            _ => outcome,
+        };
+        let lost = self.replicas[service][replica].lost;
+        let draw = || self.draws.unit(service as u32, Purpose::Cut, request.key);
+        if lost > 0.0 && draw() < lost {
+            request.cut = true;
+            return Outcome::Transient;
+        }
+        outcome
     }
 
     /// A request is over; whose call has something new to look at, unless the answer has a way to go.
@@ -274,7 +303,7 @@ impl World {
     fn settle(&mut self, at: Ref, outcome: Outcome) -> Option<Ref> {
         let request = self.requests.remove(at)?;
         let (caller, id) = request.caller?;
-        self.report_outcome(caller, id, outcome);
+        self.report_outcome(caller, id, outcome, !request.cut);
         Some(caller)
     }
 
@@ -315,6 +344,8 @@ impl World {
             let there = &mut self.replicas[service][replica as usize];
             match change {
                 Change::Failures(share) => there.failures = share.clamp(0.0, 1.0),
+                Change::Declines(share) => there.declines = share.clamp(0.0, 1.0),
+                Change::Lost(share) => there.lost = share.clamp(0.0, 1.0),
                 Change::Speed(share) => {
                     there.pace = Pace::of(share);
                     self.begin_more(service, replica);
@@ -353,6 +384,7 @@ impl World {
         for at in &lost {
             self.meters[service].moves(false, self.now);
             let lost = self.requests.get_mut(*at).expect("it was found just now");
+            lost.cut = true;
             for call in std::mem::take(&mut lost.calls) {
                 self.give_up(call);
             }

@@ -21,6 +21,7 @@ mod proofs;
 mod queues;
 mod retries;
 mod rows;
+mod sagas;
 mod scenarios;
 mod shed;
 mod slo;
