@@ -153,11 +153,12 @@ pub fn parse(file: &str, text: &str) -> Result<Loaded, Problems> {
 
 /// Whether a file has keys of one section, and none of the other.
 fn has_only(root: &Node, one: &Section, other: &Section) -> bool {
-    let has = |section: &Section| {
+    // What both have says nothing.
+    let has = |section: &Section, other: &Section| {
         let mut keys = section.keys.iter();
-        keys.any(|key| root.entry(key.name).is_some())
+        keys.any(|key| root.entry(key.name).is_some() && other.key(key.name).is_none())
     };
-    has(one) && !has(other)
+    has(one, other) && !has(other, one)
 }
 
 fn parse_in(file: &str, text: &str, folder: &Path) -> Result<Loaded, Problems> {

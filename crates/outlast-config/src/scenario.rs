@@ -11,8 +11,10 @@ mod data;
 mod places;
 mod promise;
 mod read;
+mod sagas;
 mod timeline;
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use outlast_core::tier::Tier;
 pub(crate) use self::promise::promise;
 pub use self::promise::{Limit, Measure, Promise, Span, Window};
 use crate::has_only;
+use crate::plan::Saga;
 use crate::problem::{Problem, Problems};
 use crate::yaml::{self, Node};
 use crate::{sections, shape};
@@ -57,6 +60,10 @@ pub struct Scenario {
     pub upstreams: Vec<Option<Vec<Place>>>,
     /// In the order of the file.
     pub clients: Vec<Client>,
+    /// Sagas that begin, in the order of the file.
+    pub sagas: Vec<Beginning>,
+    /// What goes on with them.
+    pub runner: Runner,
     /// In the order of the file.
     pub timeline: Vec<Change>,
     /// In the order of the file.
@@ -82,6 +89,12 @@ pub struct Service {
     pub replicas: u32,
     /// Which share fails. Default 0.
     pub failures: f64,
+    /// Which share is declined for good. Default 0.
+    pub declines: f64,
+    /// Of which share the answer is lost. Default 0.
+    pub lost: f64,
+    /// Whether it does the work of a saga's step once for its key. Default: it does.
+    pub idempotent: bool,
     /// What it does with a request whose caller has gone.
     pub gone: Gone,
     /// What those hear who are refused.
@@ -240,7 +253,39 @@ pub struct Client {
     pub process: Option<String>,
 }
 
-/// How often a client calls.
+/// Sagas that begin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Beginning {
+    /// What they do: the newest version of the name.
+    pub saga: Saga,
+    /// How often one begins; never [`Load::Closed`].
+    pub load: Load,
+    /// Which share is cancelled. Default 0.
+    pub cancels: f64,
+    /// How long after it began. Default 1 s.
+    pub cancels_after: Law,
+}
+
+/// The process that goes on with sagas.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Runner {
+    /// At which share of instants it crashes. Default 0.
+    pub crashes: f64,
+    /// After so many instants it crashes. Default: never.
+    pub crashes_every: Option<u32>,
+    /// How long it is away then. Default 1 s.
+    pub restart: Duration,
+    /// How long until somebody has tried again what waits for somebody. Default: nobody does.
+    pub hands: Option<Duration>,
+    /// Where it is.
+    pub zone: Option<String>,
+    /// Sagas in flight at once, as the policy file says.
+    pub running: NonZeroUsize,
+    /// Sagas a second with which it goes on after a crash, as the policy file says.
+    pub resumed_a_second: NonZeroUsize,
+}
+
+/// How often a client calls, or a saga begins.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Load {
     /// At random, with these calls a second at these times, and lines between them.
@@ -271,6 +316,7 @@ impl Change {
     pub fn name(&self, scenario: &Scenario) -> String {
         let whom = match &self.target {
             Target::Client(client) => scenario.clients[*client].name.clone(),
+            Target::Runner => "the runner".to_owned(),
             Target::Replicas { said, .. } => said.clone(),
         };
         let effects: Vec<_> = self.effects.iter().map(Effect::name).collect();
@@ -290,6 +336,8 @@ pub enum Target {
     },
     /// A client.
     Client(usize),
+    /// The runner of sagas.
+    Runner,
 }
 
 /// What it is that happens.
@@ -301,10 +349,16 @@ pub enum Effect {
     Hangs,
     /// This share fails.
     Failures(f64),
+    /// This share is declined for good.
+    Declines(f64),
+    /// This share of answers is lost.
+    Lost(f64),
     /// This share of the speed is left.
     Speed(f64),
     /// So many times the load comes.
     Load(f64),
+    /// It is away, and what it had in memory is lost.
+    Crashes,
 }
 
 impl Effect {
@@ -314,6 +368,9 @@ impl Effect {
             Effect::Away => "away".to_owned(),
             Effect::Hangs => "hangs".to_owned(),
             Effect::Failures(share) => format!("fails {}%", percent(*share)),
+            Effect::Declines(share) => format!("declines {}%", percent(*share)),
+            Effect::Lost(share) => format!("loses {}% of answers", percent(*share)),
+            Effect::Crashes => "crashes".to_owned(),
             Effect::Speed(share) => format!("at {}% speed", percent(*share)),
             Effect::Load(times) => format!("at {}% load", percent(*times)),
         }

@@ -21,7 +21,9 @@ pub(crate) use self::gateway::{GATEWAY, SECRET};
 pub(crate) use self::health::{CHECK, HEALTH};
 pub(crate) use self::redundancy::{ACTIVE_CHECK, BALANCE, EJECT};
 pub(crate) use self::saga::{RETRY as SAGA_RETRY, SAGA, SAGAS, STEP, UNDO};
-pub(crate) use self::scenario::{CHANGE, CLIENT, LAW, LIVENESS, SCENARIO, SERVICE, WARMS};
+pub(crate) use self::scenario::{
+    BEGINNING, CHANGE, CLIENT, LAW, LIVENESS, RUNNER, SCENARIO, SERVICE, WARMS,
+};
 pub(crate) use self::shed::{SHED, THROTTLE};
 pub(crate) use self::store::STORE;
 pub(crate) use self::upstream::{BACKOFF, BREAKER, UPSTREAM};

@@ -10,6 +10,7 @@ mod course;
 mod limit;
 mod measure;
 mod recovery;
+mod sagas;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +25,7 @@ pub use self::course::{Course, CourseSecond};
 pub use self::limit::{Head, Scaled, head_room};
 pub use self::measure::{ClientRun, Run};
 pub use self::recovery::Recovery;
+pub use self::sagas::{RunnerRun, SagaRun, StepRun};
 use crate::model::RunError;
 use crate::statistics::unsettled;
 
@@ -104,7 +106,12 @@ impl Trial {
     pub fn run(&self, seed: u64) -> Result<(Run, Course), Failure> {
         let run = || {
             let (model, numbers) = build::model(&self.scenario, &self.policies, seed);
-            let report = model.run(self.scenario.lasts)?;
+            let report = model.run(self.scenario.lasts);
+            let report = report.map_err(|error| Failure::Bound { seed, error })?;
+            if let Some(what) = report.sagas().broken.first() {
+                let what = what.clone();
+                return Err(Failure::Broken { seed, what });
+            }
             let course = Course::new(&report, &numbers, &self.scenario);
             Ok((
                 measure::measure(seed, &report, &numbers, &self.scenario),
@@ -112,8 +119,7 @@ impl Trial {
             ))
         };
         match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(Ok(run)) => Ok(run),
-            Ok(Err(error)) => Err(Failure::Bound { seed, error }),
+            Ok(result) => result,
             Err(panic) => Err(Failure::Panic {
                 seed,
                 message: words_of(panic.as_ref()),
@@ -146,6 +152,13 @@ pub enum Failure {
         /// When something happens, or the run ends.
         until: Duration,
     },
+    /// A law of sagas is broken that holds whatever happens.
+    Broken {
+        /// Its seed.
+        seed: u64,
+        /// Which saga, and what is wrong with it.
+        what: String,
+    },
     /// The simulator is wrong.
     Panic {
         /// Its seed.
@@ -166,6 +179,11 @@ impl fmt::Display for Failure {
                 f,
                 "queues do not settle within {until:?}: let it run for longer before something happens, \
                  with less load, or say how long the `warm_up` is"
+            ),
+            Failure::Broken { seed, what } => write!(
+                f,
+                "seed {seed}: a law of sagas is broken, which is an error in Outlast: {what}; please \
+                 report it with the scenario, the policy file and this seed"
             ),
             Failure::Panic { seed, message } => write!(
                 f,

@@ -15,24 +15,10 @@ pub(super) fn picture(sim: &Sim, results: &[Outcome]) -> Picture {
         .unwrap_or_default()
         .to_string_lossy();
     let runs = first.batch.runs.len();
-    let mut panels = vec![
-        panel("calls/s", "", results, |course| {
-            a_second(course, |second| second.calls)
-        }),
-        panel("goodput", "calls/s", results, |course| {
-            a_second(course, |second| second.good)
-        }),
-        panel("attempts/s", "", results, |course| {
-            a_second(course, |second| second.attempts)
-        }),
-        panel("latency p99 of good calls", "ms", results, |course| {
-            let millis = |second: &CourseSecond| {
-                let took = second.times.quantile(0.99);
-                took.map_or(f64::NAN, |took| took.as_secs_f64() * 1e3)
-            };
-            course.seconds.iter().map(millis).collect()
-        }),
-    ];
+    let mut panels = of_sagas(results);
+    if !scenario.clients.is_empty() {
+        panels.extend(of_calls(results));
+    }
     for (number, service) in scenario.services.iter().enumerate() {
         let is_called = |outcome: &Outcome| {
             let present = &outcome.batch.course.present[number];
@@ -75,6 +61,60 @@ pub(super) fn picture(sim: &Sim, results: &[Outcome]) -> Picture {
         subtitle: format!("means of {runs} runs from seed {}", first.seed),
         panels,
     }
+}
+
+/// What became of calls; the first panel says what was asked for.
+fn of_calls(results: &[Outcome]) -> Vec<Panel> {
+    vec![
+        panel("calls/s", "", results, |course| {
+            a_second(course, |second| second.calls)
+        }),
+        panel("goodput", "calls/s", results, |course| {
+            a_second(course, |second| second.good)
+        }),
+        panel("attempts/s", "", results, |course| {
+            a_second(course, |second| second.attempts)
+        }),
+        panel("latency p99 of good calls", "ms", results, |course| {
+            let millis = |second: &CourseSecond| {
+                let took = second.times.quantile(0.99);
+                took.map_or(f64::NAN, |took| took.as_secs_f64() * 1e3)
+            };
+            course.seconds.iter().map(millis).collect()
+        }),
+    ]
+}
+
+/// How many sagas begin, how they end by when they began, and how many are under way; none if there are
+/// none.
+fn of_sagas(results: &[Outcome]) -> Vec<Panel> {
+    if results[0].trial.scenario().sagas.is_empty() {
+        return Vec::new();
+    }
+    let ended = |which: usize| {
+        move |course: &Course| {
+            let counts: Vec<u64> = course.sagas.iter().map(|second| second[which]).collect();
+            means(&counts, course.runs)
+        }
+    };
+    vec![
+        panel("sagas that begin", "a second", results, ended(0)),
+        panel(
+            "sagas that end done",
+            "by when they began",
+            results,
+            ended(1),
+        ),
+        panel(
+            "sagas that end undone",
+            "by when they began",
+            results,
+            ended(2),
+        ),
+        panel("sagas in flight", "", results, |course| {
+            means(&course.flying, course.runs)
+        }),
+    ]
 }
 
 /// The means of as many seconds as leave a line that can be drawn, from the second `first` on. What is

@@ -4,7 +4,7 @@ use outlast_sim::scenario::Run;
 use outlast_sim::statistics::{Mean, Share};
 use serde_json::{Map, Value, json};
 
-use super::rows::ROWS;
+use super::rows::{paired, rows_of, saga_rows};
 use super::{Outcome, Sim};
 
 pub(super) fn document(sim: &Sim, results: &[Outcome]) -> Value {
@@ -21,9 +21,18 @@ pub(super) fn document(sim: &Sim, results: &[Outcome]) -> Value {
 
 fn policy(outcome: &Outcome) -> Value {
     let (batch, scenario) = (&outcome.batch, outcome.trial.scenario());
-    let measures = ROWS
+    let measures = rows_of(scenario)
         .iter()
         .map(|row| (row.key.to_owned(), mean(batch.mean(row.of))));
+    let sagas = scenario.sagas.iter().enumerate();
+    let sagas = sagas.map(|(number, beginning)| {
+        let rows = saga_rows(&beginning.saga).into_iter();
+        let rows = rows.map(|row| {
+            let of_all = batch.mean(|run| (row.of)(&run.sagas[number]));
+            (row.key, mean(of_all))
+        });
+        (beginning.saga.name.clone(), Value::Object(rows.collect()))
+    });
     let promises = scenario.promises.iter().zip(&outcome.kept);
     let promises: Vec<_> = promises
         .map(|(promise, kept)| {
@@ -40,6 +49,7 @@ fn policy(outcome: &Outcome) -> Value {
         "seed": outcome.seed,
         "trace": format!("{:016x}", batch.hash()),
         "measures": measures.collect::<Map<_, _>>(),
+        "sagas": sagas.collect::<Map<_, _>>(),
         "recovered": batch.recovered().as_ref().map(share),
         "promises": promises,
         "runs": batch.runs.iter().map(|run| self::run(run, outcome)).collect::<Vec<_>>(),
@@ -49,9 +59,16 @@ fn policy(outcome: &Outcome) -> Value {
 fn run(run: &Run, outcome: &Outcome) -> Value {
     let services = outcome.trial.scenario().services.iter().zip(&run.peaks);
     let peaks = services.map(|(service, peak)| (service.name.clone(), json!(peak)));
-    let measures = ROWS
+    let scenario = outcome.trial.scenario();
+    let measures = rows_of(scenario)
         .iter()
         .map(|row| (row.key.to_owned(), json!((row.of)(run))));
+    let sagas = scenario.sagas.iter().zip(&run.sagas);
+    let sagas = sagas.map(|(beginning, fared)| {
+        let rows = saga_rows(&beginning.saga).into_iter();
+        let rows = rows.map(|row| (row.key, json!((row.of)(fared))));
+        (beginning.saga.name.clone(), Value::Object(rows.collect()))
+    });
     let clients = outcome.trial.scenario().clients.iter().zip(&run.clients);
     let clients = clients.map(|(client, fared)| {
         let fared = json!({ "goodput": fared.goodput, "latency_p99_seconds": fared.p99 });
@@ -64,6 +81,8 @@ fn run(run: &Run, outcome: &Outcome) -> Value {
         "calls": run.calls,
         "measures": measures.collect::<Map<_, _>>(),
         "clients": clients.collect::<Map<_, _>>(),
+        "sagas": sagas.collect::<Map<_, _>>(),
+        "runner": { "crashes": run.runner.crashes, "resumed": run.runner.resumed },
         "peaks": peaks.collect::<Map<_, _>>(),
         "recovery": run.recovery.map(|recovery| json!({
             "recovered": recovery.recovered,
@@ -92,12 +111,13 @@ fn share(share: &Share) -> Value {
 
 fn differences(one: &Outcome, other: &Outcome) -> Value {
     let difference = |row: &super::rows::Row| {
-        let paired = row.paired(&one.batch, &other.batch)?;
+        let paired = paired(&one.batch, &other.batch, row.of)?;
         let value = json!({
             "difference": mean(Some(paired.difference)),
             "variance_saved": paired.variance_saved,
         });
         Some((row.key.to_owned(), value))
     };
-    Value::Object(ROWS.iter().filter_map(difference).collect())
+    let rows = rows_of(one.trial.scenario());
+    Value::Object(rows.iter().filter_map(difference).collect())
 }

@@ -1,7 +1,8 @@
 //! What is told of runs, once: for tables, pages and JSON.
 
-use outlast_config::scenario::Measure;
-use outlast_sim::scenario::{Batch, Run};
+use outlast_config::plan::Saga;
+use outlast_config::scenario::{Measure, Scenario};
+use outlast_sim::scenario::{Batch, Run, SagaRun, StepRun};
 use outlast_sim::statistics::{Mean, Paired};
 
 /// A measure of runs.
@@ -75,27 +76,110 @@ const fn row(name: &'static str, key: &'static str, unit: Unit, of: fn(&Run) -> 
     }
 }
 
-impl Row {
-    /// The other less the one, over the worlds that both saw and in which both show something.
-    pub(super) fn paired(&self, one: &Batch, other: &Batch) -> Option<Paired> {
-        let pairs = one.runs.iter().zip(&other.runs);
-        let pairs = pairs.map(|(one, other)| ((self.of)(one), (self.of)(other)));
-        let (one, other): (Vec<f64>, Vec<f64>) = pairs
-            .filter(|(one, other)| one.is_finite() && other.is_finite())
-            .unzip();
-        Paired::of(&one, &other)
+/// What is told of a scenario's calls; nothing if there are none.
+pub(super) fn rows_of(scenario: &Scenario) -> &'static [Row] {
+    match scenario.clients.is_empty() {
+        true => &[],
+        false => &ROWS,
     }
+}
+
+/// A measure of one saga's runs: what it is called, its key for machines, its unit, and its values.
+pub(super) struct SagaRow {
+    pub(super) name: String,
+    pub(super) key: String,
+    pub(super) unit: Unit,
+    pub(super) of: Box<dyn Fn(&SagaRun) -> f64>,
+}
+
+/// What is told of sagas of one name.
+pub(super) fn saga_rows(saga: &Saga) -> Vec<SagaRow> {
+    let mut rows: Vec<SagaRow> = OF_SAGAS
+        .iter()
+        .map(|(name, key, unit, of)| SagaRow {
+            name: format!("{}: {name}", saga.name),
+            key: (*key).to_owned(),
+            unit: *unit,
+            of: Box::new(of),
+        })
+        .collect();
+    for (number, step) in saga.stages.iter().flatten().enumerate() {
+        let a_saga = move |count: fn(&StepRun) -> u64| {
+            move |run: &SagaRun| count(&run.steps[number]) as f64 / run.started as f64
+        };
+        rows.push(SagaRow {
+            name: format!("{}: attempts at {}", saga.name, step.name),
+            key: format!("attempts_at_{}", step.name),
+            unit: Unit::Ratio,
+            of: Box::new(a_saga(|step| step.attempts)),
+        });
+        if step.undo.is_some() {
+            rows.push(SagaRow {
+                name: format!("{}: {} undone", saga.name, step.name),
+                key: format!("undone_{}", step.name),
+                unit: Unit::Count,
+                of: Box::new(move |run| run.steps[number].undone as f64),
+            });
+        }
+    }
+    rows
+}
+
+type Described = (&'static str, &'static str, Unit, fn(&SagaRun) -> f64);
+
+/// What is told of all sagas, whatever their steps.
+pub(super) const SAGA_ROWS: usize = OF_SAGAS.len();
+
+const OF_SAGAS: [Described; 10] = [
+    ("begun", "started", Unit::Count, |run| run.started as f64),
+    ("not begun", "refused", Unit::Count, |run| {
+        run.refused as f64
+    }),
+    ("done", "completed", Unit::Share, SagaRun::done),
+    ("undone", "compensated", Unit::Share, SagaRun::undone),
+    ("wait for somebody", "waiting", Unit::Count, |run| {
+        run.waiting as f64
+    }),
+    ("undone but for a part", "half_done", Unit::Count, |run| {
+        run.half_done as f64
+    }),
+    ("work done twice", "twice", Unit::Count, |run| {
+        run.twice as f64
+    }),
+    (
+        "time to end p50",
+        "time_p50_seconds",
+        Unit::Seconds,
+        |run| run.times[0],
+    ),
+    (
+        "time to end p99",
+        "time_p99_seconds",
+        Unit::Seconds,
+        |run| run.times[1],
+    ),
+    ("longest", "longest_seconds", Unit::Seconds, |run| {
+        run.times[2]
+    }),
+];
+
+/// The other less the one, over the worlds that both saw and in which both show something.
+pub(super) fn paired(one: &Batch, other: &Batch, of: impl Fn(&Run) -> f64) -> Option<Paired> {
+    let pairs = one.runs.iter().zip(&other.runs);
+    let pairs = pairs.map(|(one, other)| (of(one), of(other)));
+    let (one, other): (Vec<f64>, Vec<f64>) = pairs
+        .filter(|(one, other)| one.is_finite() && other.is_finite())
+        .unzip();
+    Paired::of(&one, &other)
 }
 
 impl Unit {
     pub(super) fn of(measure: Measure) -> Unit {
         match measure {
-            Measure::Goodput | Measure::Availability | Measure::Rejected | Measure::Wasted => {
-                Unit::Share
-            }
+            _ if measure.is_share() => Unit::Share,
             Measure::Attempts => Unit::Ratio,
             Measure::Quantile(_) | Measure::Recovery => Unit::Seconds,
-            Measure::Peak | Measure::Late => Unit::Count,
+            _ => Unit::Count,
         }
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use outlast_config::scenario::Measure;
 use outlast_sim::scenario::Run;
-use outlast_sim::statistics::Mean;
+use outlast_sim::statistics::{Mean, Paired};
 
-use super::rows::{ROWS, Unit};
+use super::rows::{SAGA_ROWS, Unit, paired, rows_of, saga_rows};
 use super::{Outcome, Sim};
 use crate::output;
 use crate::picture::escaped;
@@ -125,7 +125,7 @@ fn title(sim: &Sim, outcome: &Outcome) -> String {
 fn measures(outcome: &Outcome) -> Vec<[String; 4]> {
     let batch = &outcome.batch;
     let mut rows = Vec::new();
-    for row in &ROWS {
+    for row in rows_of(outcome.trial.scenario()) {
         let cells = batch.mean(row.of).map(|mean| {
             let half = row.unit.show_half(mean.half_width);
             [row.unit.show(mean.mean), half, range_of(row.unit, &mean)]
@@ -134,6 +134,7 @@ fn measures(outcome: &Outcome) -> Vec<[String; 4]> {
         rows.push([row.name.to_owned(), value, half, range]);
     }
     rows.extend(of_clients(outcome));
+    rows.extend(of_sagas(outcome));
     for (number, service) in outcome.trial.scenario().services.iter().enumerate() {
         let peak = |run: &Run| run.peaks[number] as f64;
         if let Some(mean) = batch.mean(peak) {
@@ -173,6 +174,33 @@ fn of_clients(outcome: &Outcome) -> Vec<[String; 4]> {
             let [value, half, range] = cells.unwrap_or_else(|| ["-".into(), "".into(), "".into()]);
             rows.push([format!("{what} of {name}"), value, half, range]);
         }
+    }
+    rows
+}
+
+/// What became of sagas, and of their runner.
+fn of_sagas(outcome: &Outcome) -> Vec<[String; 4]> {
+    let mut rows = Vec::new();
+    let mut add = |name: String, unit: Unit, mean: Option<Mean>| {
+        let cells = mean.map(|mean| {
+            let half = unit.show_half(mean.half_width);
+            [unit.show(mean.mean), half, range_of(unit, &mean)]
+        });
+        let [value, half, range] = cells.unwrap_or_else(|| ["-".into(), "".into(), "".into()]);
+        rows.push([name, value, half, range]);
+    };
+    let sagas = &outcome.trial.scenario().sagas;
+    for (number, beginning) in sagas.iter().enumerate() {
+        for row in saga_rows(&beginning.saga) {
+            let mean = outcome.batch.mean(|run| (row.of)(&run.sagas[number]));
+            add(row.name, row.unit, mean);
+        }
+    }
+    if !sagas.is_empty() {
+        let crashes = outcome.batch.mean(|run| run.runner.crashes as f64);
+        add("crashes of the runner".to_owned(), Unit::Count, crashes);
+        let resumed = outcome.batch.mean(|run| run.runner.resumed as f64);
+        add("went on after a crash".to_owned(), Unit::Count, resumed);
     }
     rows
 }
@@ -324,27 +352,50 @@ fn verdict(one: &Outcome, other: &Outcome) -> String {
     )
 }
 
+fn difference(name: &str, unit: Unit, paired: &Paired) -> [String; 4] {
+    let mean = paired.difference;
+    let sign = if mean.mean > 0.0 { "+" } else { "" };
+    let saved = if paired.variance_saved > 0.005 {
+        format!(
+            "{:.0} % of the variance saved",
+            paired.variance_saved * 100.0
+        )
+    } else {
+        String::new()
+    };
+    let value = format!("{sign}{}", unit.show(mean.mean));
+    [
+        name.to_owned(),
+        value,
+        unit.show_half(mean.half_width),
+        saved,
+    ]
+}
+
 /// Name, difference, half of the interval, how much of the noise common random numbers took away.
 fn differences(one: &Outcome, other: &Outcome) -> Vec<[String; 4]> {
     let row = |row: &super::rows::Row| {
-        let paired = row.paired(&one.batch, &other.batch)?;
-        let mean = paired.difference;
-        let sign = if mean.mean > 0.0 { "+" } else { "" };
-        let saved = if paired.variance_saved > 0.005 {
-            format!(
-                "{:.0} % of the variance saved",
-                paired.variance_saved * 100.0
-            )
-        } else {
-            String::new()
-        };
-        let value = format!("{sign}{}", row.unit.show(mean.mean));
-        Some([
-            row.name.to_owned(),
-            value,
-            row.unit.show_half(mean.half_width),
-            saved,
-        ])
+        let paired = paired(&one.batch, &other.batch, row.of)?;
+        Some(difference(row.name, row.unit, &paired))
     };
-    ROWS.iter().filter_map(row).collect()
+    let mut rows: Vec<_> = rows_of(one.trial.scenario())
+        .iter()
+        .filter_map(row)
+        .collect();
+    rows.extend(saga_differences(one, other));
+    rows
+}
+
+/// Of sagas that both have.
+fn saga_differences(one: &Outcome, other: &Outcome) -> Vec<[String; 4]> {
+    let mut rows = Vec::new();
+    let sagas = one.trial.scenario().sagas.iter().enumerate();
+    for (number, beginning) in sagas {
+        // Steps may be others: what is told of all sagas is compared.
+        for row in saga_rows(&beginning.saga).into_iter().take(SAGA_ROWS) {
+            let paired = paired(&one.batch, &other.batch, |run| (row.of)(&run.sagas[number]));
+            rows.extend(paired.map(|paired| difference(&row.name, row.unit, &paired)));
+        }
+    }
+    rows
 }

@@ -104,10 +104,15 @@ pub enum SagaMeaning {
 impl Sagas {
     /// All requests of all steps.
     pub fn requests(&self) -> impl Iterator<Item = &SagaRequest> {
-        let stages = self.definitions.iter().flat_map(|saga| &saga.stages);
-        stages
-            .flatten()
-            .flat_map(|step| std::iter::once(&step.act).chain(&step.undo))
+        self.definitions.iter().flat_map(Saga::requests)
+    }
+}
+
+impl Saga {
+    /// All requests of its steps.
+    pub fn requests(&self) -> impl Iterator<Item = &SagaRequest> {
+        let steps = self.stages.iter().flatten();
+        steps.flat_map(|step| std::iter::once(&step.act).chain(&step.undo))
     }
 }
 

@@ -116,10 +116,12 @@ impl<'a> Binder<'a> {
         }
         let clients = self.clients();
         let mut services = self.services();
-        let used = self.used(&clients, &services);
+        let sagas = self.sagas(&clients);
+        let runner = self.runner();
+        let used = self.used(&clients, &sagas, &services);
         let upstreams = self.places(&used, &mut services);
         let network = view.duration("network").unwrap_or_default();
-        let zones = self.zones(&services, &clients);
+        let zones = self.zones(&services, &clients, &runner);
         let timeline = self.timeline(lasts, &services, &clients);
         let mut scenario = Scenario {
             lasts,
@@ -132,6 +134,8 @@ impl<'a> Binder<'a> {
             services,
             upstreams,
             clients,
+            sagas,
+            runner,
             timeline,
             promises: Vec::new(),
             network,
@@ -149,6 +153,7 @@ impl<'a> Binder<'a> {
         &mut self,
         services: &[Service],
         clients: &[super::Client],
+        runner: &super::Runner,
     ) -> Vec<(String, String, Duration)> {
         let mut distances = Vec::new();
         for from in self.view.names("zones") {
@@ -174,6 +179,7 @@ impl<'a> Binder<'a> {
         let of_clients = clients.iter().filter_map(|client| client.zone.as_ref());
         let unknown: Vec<_> = of_services
             .chain(of_clients)
+            .chain(&runner.zone)
             .filter(|zone| !known(zone))
             .cloned()
             .collect();
@@ -200,34 +206,7 @@ impl<'a> Binder<'a> {
     }
 
     fn check_promise(&mut self, promise: &Promise, place: At, scenario: &Scenario) {
-        let of_service = matches!(
-            promise.measure,
-            Measure::Peak | Measure::Wasted | Measure::Late
-        );
-        let names: Vec<&str> = if of_service {
-            scenario
-                .services
-                .iter()
-                .map(|one| one.name.as_str())
-                .collect()
-        } else {
-            scenario
-                .clients
-                .iter()
-                .map(|one| one.name.as_str())
-                .collect()
-        };
-        match promise.of.as_deref() {
-            Some(name) if !names.contains(&name) => {
-                let what = if of_service { "service" } else { "client" };
-                self.unknown(what, name, place, &names);
-            }
-            None if promise.measure == Measure::Peak => {
-                let mend = format!("write `peak of NAME`, one of: {}", names.join(", "));
-                self.problem(place, "the peak of what?", mend);
-            }
-            Some(_) | None => {}
-        }
+        self.check_whose(promise, place, scenario);
         let needs_faults = promise.measure == Measure::Recovery
             || matches!(
                 promise.window,
@@ -275,9 +254,47 @@ impl<'a> Binder<'a> {
         }
     }
 
+    /// Whether there is somebody whom it is measured of.
+    fn check_whose(&mut self, promise: &Promise, place: At, scenario: &Scenario) {
+        let services = scenario.services.iter().map(|one| one.name.as_str());
+        let clients = scenario.clients.iter().map(|one| one.name.as_str());
+        let sagas = scenario.sagas.iter().map(|one| one.saga.name.as_str());
+        let of = promise.of.as_deref();
+        let (what, names): (_, Vec<&str>) = match promise.measure {
+            Measure::Peak | Measure::Wasted | Measure::Late => ("service", services.collect()),
+            measure if measure.is_of_sagas() => ("saga", sagas.collect()),
+            Measure::Quantile(_) if sagas.clone().any(|name| of == Some(name)) => {
+                ("saga", sagas.collect())
+            }
+            _ => ("client", clients.collect()),
+        };
+        let of_saga = what == "saga";
+        if of_saga && names.is_empty() {
+            let mend = "add `sagas: { NAME: { rate: 10/s } }`";
+            self.problem(place, "no sagas begin here", mend);
+        } else if names.is_empty() && of.is_none() {
+            let mend = "measure sagas: `settled`, `completed`, `p99 of NAME`, or add `clients`";
+            self.problem(place, "nobody calls here", mend);
+        }
+        match of {
+            Some(name) if !names.contains(&name) => self.unknown(what, name, place, &names),
+            None if promise.measure == Measure::Peak => {
+                let mend = format!("write `peak of NAME`, one of: {}", names.join(", "));
+                self.problem(place, "the peak of what?", mend);
+            }
+            Some(_) | None => {}
+        }
+        let is_time = matches!(promise.measure, Measure::Quantile(_));
+        if of_saga && is_time && promise.window != super::Window::Always {
+            let mend = "leave the time out";
+            let message = "how long sagas take is measured of whole runs";
+            self.problem(place, message, mend);
+        }
+    }
+
     /// More calls than anybody waits for.
     fn refuse_too_much(&mut self, scenario: &Scenario) {
-        let calls = |client: &super::Client| match &client.load {
+        let calls = |load: &super::Load| match load {
             super::Load::Open(points) => {
                 let most = points
                     .iter()
@@ -302,7 +319,9 @@ impl<'a> Binder<'a> {
             let mend = "let there be fewer, or `most_present` be higher";
             self.problem(self.view.place_of("clients"), message, mend);
         }
-        let all: f64 = scenario.clients.iter().map(calls).sum();
+        let clients = scenario.clients.iter().map(|client| &client.load);
+        let sagas = scenario.sagas.iter().map(|beginning| &beginning.load);
+        let all: f64 = clients.chain(sagas).map(calls).sum();
         if all > scenario.most_events as f64 {
             let message = format!("that would be {all:.1e} calls a run, more than `most_events`");
             let mend = "run it for a shorter time, or with less load: rates and capacities may be \
@@ -334,10 +353,11 @@ impl<'a> Binder<'a> {
     }
 
     pub(super) fn unknown(&mut self, what: &str, name: &str, place: At, names: &[&str]) {
-        // What is wrong with a client that is there, or with a service's name, is told there.
+        // What is wrong with a client or saga that is there, or with a service's name, is told there.
         let mut clients = self.view.names("clients").iter();
         let is_told = match what {
             "client" => clients.any(|entry| entry.key == name),
+            "saga" => self.is_elsewhere(name, place),
             "service" => self.mark_misspelt(name),
             _ => false,
         };
@@ -346,10 +366,19 @@ impl<'a> Binder<'a> {
         }
         let mend = match did_you_mean(name, names.iter().copied()) {
             Some(word) => format!("did you mean `{word}`?"),
+            None if names.is_empty() && what == "saga" => {
+                "add it to `sagas.definitions` of the policy file".to_owned()
+            }
             None if names.is_empty() => format!("there is no {what} at all"),
             None => format!("there are: {}", names.join(", ")),
         };
         self.problem(place, format!("there is no {what} `{name}`"), mend);
+    }
+
+    /// Whether a saga of this name begins by another place of the file.
+    fn is_elsewhere(&self, name: &str, place: At) -> bool {
+        let mut sagas = self.view.names("sagas").iter();
+        sagas.any(|entry| entry.key == name && entry.key_place != place)
     }
 
     /// The position of an upstream of the policy file.

@@ -14,7 +14,7 @@ use crate::yaml::{Entry, Value};
 impl<'a> Binder<'a> {
     pub(super) fn clients(&mut self) -> Vec<Client> {
         let entries = self.view.names("clients");
-        if entries.is_empty() {
+        if entries.is_empty() && self.view.names("sagas").is_empty() {
             let mend = "add one, such as `shop: { upstream: db, rate: 100/s }`";
             self.problem(self.view.place_of("clients"), "nobody calls", mend);
         }
@@ -134,7 +134,7 @@ impl<'a> Binder<'a> {
         }
     }
 
-    fn rate(&mut self, view: View<'_>) -> Option<Vec<(Duration, f64)>> {
+    pub(super) fn rate(&mut self, view: View<'_>) -> Option<Vec<(Duration, f64)>> {
         let node = view.node_of("rate")?;
         let points = match &node.value {
             Value::Scalar(text) => return Some(vec![(Duration::ZERO, value::rate(text).ok()?)]),

@@ -1,7 +1,7 @@
 //! Where endpoints lead, and in which order services are made.
 
 use super::bind::Binder;
-use super::{Client, Place, Service};
+use super::{Beginning, Client, Place, Service};
 use crate::plan::Upstream;
 use crate::problem::Place as At;
 use crate::sections;
@@ -9,7 +9,12 @@ use crate::view::View;
 
 impl Binder<'_> {
     /// Upstreams that somebody calls through, with the place that names them.
-    pub(super) fn used(&self, clients: &[Client], services: &[Service]) -> Vec<(usize, At)> {
+    pub(super) fn used(
+        &self,
+        clients: &[Client],
+        sagas: &[Beginning],
+        services: &[Service],
+    ) -> Vec<(usize, At)> {
         let entries = self.view.names("clients");
         let of_clients = clients.iter().filter_map(|client| {
             let entry = entries.iter().find(|entry| entry.key == client.name)?;
@@ -21,8 +26,19 @@ impl Binder<'_> {
             let place = view.place_of("calls");
             service.called().map(move |call| (call, place))
         });
+        let entries = self.view.names("sagas");
+        let of_sagas = sagas.iter().flat_map(|beginning| {
+            let entry = entries
+                .iter()
+                .find(|entry| entry.key == beginning.saga.name);
+            let place = entry.map_or(At::START, |entry| entry.key_place);
+            beginning
+                .saga
+                .requests()
+                .map(move |request| (request.upstream, place))
+        });
         let mut used: Vec<(usize, At)> = Vec::new();
-        for (upstream, place) in of_clients.chain(of_services) {
+        for (upstream, place) in of_clients.chain(of_sagas).chain(of_services) {
             if used.iter().all(|(known, _)| *known != upstream) {
                 used.push((upstream, place));
             }

@@ -46,6 +46,51 @@ pub enum Measure {
     Wasted,
     /// Requests that were begun after their deadline.
     Late,
+    /// The share of sagas that ended done or undone.
+    Settled,
+    /// The share of sagas that ended done.
+    Completed,
+    /// The share of sagas that ended undone.
+    Compensated,
+    /// The share of sagas that were to begin and did not.
+    Refused,
+    /// Sagas that wait for somebody at the end.
+    Waiting,
+    /// Sagas that ended undone and left something behind.
+    HalfDone,
+    /// How often a service did the work of a step once more.
+    Twice,
+}
+
+impl Measure {
+    /// Whether it is measured of sagas alone.
+    pub fn is_of_sagas(self) -> bool {
+        matches!(
+            self,
+            Measure::Settled
+                | Measure::Completed
+                | Measure::Compensated
+                | Measure::Refused
+                | Measure::Waiting
+                | Measure::HalfDone
+                | Measure::Twice
+        )
+    }
+
+    /// Whether it is a share.
+    pub fn is_share(self) -> bool {
+        matches!(
+            self,
+            Measure::Goodput
+                | Measure::Availability
+                | Measure::Rejected
+                | Measure::Wasted
+                | Measure::Settled
+                | Measure::Completed
+                | Measure::Compensated
+                | Measure::Refused
+        )
+    }
 }
 
 /// What it may be.
@@ -108,6 +153,14 @@ pub(crate) fn promise(text: &str) -> Result<Promise, String> {
             rest = &rest[3..];
             (Measure::Wasted, Some(NONE))
         }
+        ["no", "half-done", "saga" | "sagas", ..] => {
+            rest = &rest[3..];
+            (Measure::HalfDone, Some(NONE))
+        }
+        ["no", "work", "done", "twice", ..] => {
+            rest = &rest[4..];
+            (Measure::Twice, Some(NONE))
+        }
         [word, ..] => {
             let measure = measure(word)?;
             rest = &rest[1..];
@@ -164,6 +217,13 @@ fn measure(word: &str) -> Result<Measure, String> {
         "recovery" => Measure::Recovery,
         "peak" => Measure::Peak,
         "wasted" => Measure::Wasted,
+        "settled" => Measure::Settled,
+        "completed" => Measure::Completed,
+        "compensated" => Measure::Compensated,
+        "refused" => Measure::Refused,
+        "waiting" => Measure::Waiting,
+        "half-done" => Measure::HalfDone,
+        "twice" => Measure::Twice,
         _ => match value::quantile(word) {
             Some(share) => Measure::Quantile(share.as_f64()),
             None => return Err(format!("`{word}` is not measured; {HOW}")),
@@ -184,19 +244,11 @@ fn limit(measure: Measure, sign: &str, text: &str) -> Result<Limit, String> {
         }
     };
     let value = match measure {
-        Measure::Goodput | Measure::Availability | Measure::Rejected | Measure::Wasted => {
-            value::share(text)?.as_f64()
-        }
+        _ if measure.is_share() => value::share(text)?.as_f64(),
         Measure::Quantile(_) | Measure::Recovery => value::duration(text)?.as_secs_f64(),
-        Measure::Attempts | Measure::Peak | Measure::Late => {
-            value::decimal(text).ok_or("write a number such as `1.1`")?
-        }
+        _ => value::decimal(text).ok_or("write a number such as `1.1`")?,
     };
-    let is_share = matches!(
-        measure,
-        Measure::Goodput | Measure::Availability | Measure::Rejected | Measure::Wasted
-    );
-    if is_share && above && !equal && value >= 1.0 {
+    if measure.is_share() && above && !equal && value >= 1.0 {
         return Err("nothing is more than all; write `>= 100%`".to_owned());
     }
     if !above && !equal && value <= 0.0 {
@@ -232,7 +284,14 @@ fn window(rest: &mut &[&str]) -> Result<Window, String> {
 fn refuse_window(measure: Measure, window: Window) -> Result<(), String> {
     let whole = matches!(
         measure,
-        Measure::Recovery | Measure::Peak | Measure::Wasted | Measure::Late | Measure::Rejected
+        Measure::Recovery
+            | Measure::Peak
+            | Measure::Wasted
+            | Measure::Late
+            | Measure::Rejected
+            | Measure::Waiting
+            | Measure::HalfDone
+            | Measure::Twice
     );
     if whole && window != Window::Always {
         return Err("this is measured of whole runs; leave the time out".to_owned());
@@ -250,6 +309,8 @@ such as `goodput >= 95% within 5s of recovery` or `p99 of shop < 300ms in 95% of
 measures: `goodput >= 95%`, `availability >= 99%`, `rejected <= 1%`, `attempts/calls <= 1.1`,
   `p50 < 30ms`, `p99.9 < 1s`, `recovery <= 3s`, `peak of db <= 40`, `wasted <= 5%`,
   `no wasted work`, `no wasted work after deadline`
+of sagas: `settled >= 100%`, `completed >= 90%`, `compensated <= 5%`, `refused <= 1%`,
+  `waiting <= 0`, `no half-done sagas`, `no work done twice`, `p99 of order < 30s`
 when: `before faults`, `during faults`, `within 5s of recovery`, `from 10s to 20s`";
 
 #[cfg(test)]
@@ -303,6 +364,15 @@ mod tests {
             Window::Always,
             1.0,
         );
+        let text = "no work done twice";
+        check(text, Measure::Twice, false, 0.0, Window::Always, 1.0);
+        let text = "no half-done sagas in 99% of runs";
+        check(text, Measure::HalfDone, false, 0.0, Window::Always, 0.99);
+        let text = "completed of order >= 97% during faults";
+        check(text, Measure::Completed, true, 0.97, Window::During, 1.0);
+        assert_eq!(promise(text).unwrap().of.as_deref(), Some("order"));
+        let text = "waiting <= 3";
+        check(text, Measure::Waiting, false, 3.0, Window::Always, 1.0);
         let span = Span {
             from: second,
             to: 2 * second,
@@ -342,6 +412,8 @@ mod tests {
             ("goodput >= 95% in 0% of runs", "is no promise"),
             ("goodput > 100%", "write `>= 100%`"),
             ("rejected < 0%", "write `<= 0%`"),
+            ("settled > 100%", "write `>= 100%`"),
+            ("waiting <= 3 during faults", "whole runs"),
             ("p99 < 0s", "write `<= 0s`"),
         ] {
             let error = promise(text).unwrap_err();
@@ -360,6 +432,11 @@ mod tests {
             "recovery",
             "peak",
             "wasted",
+            "settled",
+            "completed",
+            "compensated",
+            "refused",
+            "waiting",
         ] {
             assert!(super::measure(measure).is_ok(), "{measure}");
             assert!(HOW.contains(&format!("`{measure} ")), "{measure}");

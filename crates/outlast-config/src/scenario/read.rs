@@ -37,6 +37,9 @@ impl Binder<'_> {
             lifo: view.text("order") == Some("lifo"),
             replicas: view.count("replicas").unwrap_or(0),
             failures: view.share("failures").map_or(0.0, |share| share.as_f64()),
+            declines: view.share("declines").map_or(0.0, |share| share.as_f64()),
+            lost: view.share("lost").map_or(0.0, |share| share.as_f64()),
+            idempotent: view.truth("idempotent").unwrap_or(true),
             gone: match view.text("gone") {
                 Some("skips") => Gone::Skips,
                 Some("stops") => Gone::Stops,

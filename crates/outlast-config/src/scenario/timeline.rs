@@ -67,12 +67,15 @@ impl Binder<'_> {
         let effects: Vec<Effect> = fault
             .into_iter()
             .chain(share("failures").map(Effect::Failures))
+            .chain(share("declines").map(Effect::Declines))
+            .chain(share("lost").map(Effect::Lost))
             .chain(share("speed").map(Effect::Speed))
             .chain(load.map(Effect::Load))
+            .chain(view.text("runner").map(|_| Effect::Crashes))
             .collect();
         let warms = self.warms(view);
         if effects.is_empty() {
-            let mend = "add `fault`, `failures`, `speed` or `load`";
+            let mend = "add `fault`, `failures`, `declines`, `lost`, `speed` or `load`";
             self.problem(place, "nothing happens here", mend);
         }
         if warms.is_some() && to.is_none() {
@@ -96,10 +99,10 @@ impl Binder<'_> {
         services: &[Service],
         clients: &[Client],
     ) -> Option<Target> {
-        let given = ["service", "zone", "client"].map(|key| view.text(key));
+        let given = ["service", "zone", "client", "runner"].map(|key| view.text(key));
         match given {
-            [Some(name), None, None] => self.replicas(view, name, services),
-            [None, Some(zone), None] => {
+            [Some(name), None, None, None] => self.replicas(view, name, services),
+            [None, Some(zone), None, None] => {
                 let all = (0..).zip(services).flat_map(|(number, service)| {
                     let here = (0..service.replicas)
                         .filter(move |replica| service.zone(*replica) == Some(zone));
@@ -114,7 +117,7 @@ impl Binder<'_> {
                 let said = format!("zone {zone}");
                 Some(Target::Replicas { all, said })
             }
-            [None, None, Some(name)] => {
+            [None, None, Some(name), None] => {
                 let names: Vec<_> = clients.iter().map(|client| client.name.as_str()).collect();
                 let found = names.iter().position(|known| *known == name);
                 if found.is_none() {
@@ -122,8 +125,12 @@ impl Binder<'_> {
                 }
                 found.map(Target::Client)
             }
+            [None, None, None, Some(_)] => {
+                self.check_crash(view);
+                Some(Target::Runner)
+            }
             _ => {
-                let mend = "give exactly one of `service`, `zone` and `client`";
+                let mend = "give exactly one of `service`, `zone`, `client` and `runner`";
                 self.problem(place, "it happens to nobody in particular", mend);
                 None
             }
@@ -159,6 +166,26 @@ impl Binder<'_> {
         }
     }
 
+    /// Who crashes goes on with something, and comes back.
+    fn check_crash(&mut self, view: View<'_>) {
+        if self.view.names("sagas").is_empty() {
+            let mend = "add `sagas: { NAME: { rate: 10/s } }`, or remove it";
+            let message = "no sagas begin, so that nobody goes on with them";
+            self.problem(view.place_of("runner"), message, mend);
+        }
+        if view.duration("to").is_none() {
+            let mend = "say with `to` when it is back";
+            self.problem(view.place_of("runner"), "sagas would wait for ever", mend);
+        }
+        let others = [
+            "replica", "fault", "failures", "declines", "lost", "speed", "load", "warms",
+        ];
+        if let Some(other) = others.into_iter().find(|key| view.node_of(key).is_some()) {
+            let message = "this does not happen to the runner";
+            self.problem(view.place_of(other), message, "put it on a line of its own");
+        }
+    }
+
     /// Load is a client's, all else a service's.
     fn check_target(
         &mut self,
@@ -171,6 +198,7 @@ impl Binder<'_> {
         let (of_client, place) = match target {
             Target::Client(_) => (true, view.place_of("client")),
             Target::Replicas { .. } => (false, view.place_of("load")),
+            Target::Runner => return,
         };
         if effects.iter().any(|effect| is_load(effect) != of_client) {
             let message = "load is a client's, and all else a service's";
@@ -203,8 +231,8 @@ impl Binder<'_> {
                 (Target::Replicas { all, .. }, Target::Replicas { all: other, .. }) => {
                     all.iter().any(|one| other.contains(one)) && of_kind.next().is_some()
                 }
-                (Target::Client(_), Target::Replicas { .. })
-                | (Target::Replicas { .. }, Target::Client(_)) => false,
+                (Target::Runner, Target::Runner) => true,
+                (Target::Client(_) | Target::Replicas { .. } | Target::Runner, _) => false,
             }
         };
         let overlaps =

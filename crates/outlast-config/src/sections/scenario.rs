@@ -71,8 +71,20 @@ pub(crate) static SCENARIO: Section = Section {
         key(
             "clients",
             Kind::Names(&Kind::Part(&CLIENT)),
-            Required,
+            Means("nobody, where `sagas` begin"),
             "who calls",
+        ),
+        key(
+            "sagas",
+            Kind::Names(&Kind::Part(&BEGINNING)),
+            Means("none begin"),
+            "which sagas of the policy file begin, by their names; the newest version does",
+        ),
+        key(
+            "runner",
+            Kind::Part(&RUNNER),
+            Means("it does not crash"),
+            "the process that goes on with sagas",
         ),
         key(
             "timeline",
@@ -128,6 +140,24 @@ pub(crate) static SERVICE: Section = Section {
             Kind::Share,
             Is("0%"),
             "which share fails after it was worked on",
+        ),
+        key(
+            "declines",
+            Kind::Share,
+            Is("0%"),
+            "which share it declines for good, as what is out of stock; never what undoes a step",
+        ),
+        key(
+            "lost",
+            Kind::Share,
+            Is("0%"),
+            "of which share the work is done and the answer lost: the connection is cut",
+        ),
+        key(
+            "idempotent",
+            Kind::Truth,
+            Is("true"),
+            "whether it does the work of a saga's step once, however often it is asked with its key",
         ),
         key(
             "gone",
@@ -313,6 +343,12 @@ pub(crate) static WARMS: Section = Section {
     ],
 };
 
+const RATE: Kind = Kind::AnyOf(&[
+    Kind::Rate,
+    Kind::List(&Kind::Part(&POINT)),
+    Kind::Part(&LOAD_FILE),
+]);
+
 pub(crate) static CLIENT: Section = Section {
     name: "a client",
     doc: "Who calls: exactly one of `rate`, `every`, `users`.",
@@ -331,11 +367,7 @@ pub(crate) static CLIENT: Section = Section {
         ),
         key(
             "rate",
-            Kind::AnyOf(&[
-                Kind::Rate,
-                Kind::List(&Kind::Part(&POINT)),
-                Kind::Part(&LOAD_FILE),
-            ]),
+            RATE,
             Means("not by a rate"),
             "calls at random, independent of answers (a Poisson process): the rate, points of it with lines between, or a file",
         ),
@@ -391,6 +423,69 @@ pub(crate) static CLIENT: Section = Section {
     ],
 };
 
+pub(crate) static BEGINNING: Section = Section {
+    name: "a saga that begins",
+    doc: "How often a saga of the policy file begins: exactly one of `rate`, `every`.",
+    keys: &[
+        key(
+            "rate",
+            RATE,
+            Means("not by a rate"),
+            "at random, independent of what becomes of them (a Poisson process): the rate, points of it with lines between, or a file",
+        ),
+        key(
+            "every",
+            Kind::Duration,
+            Means("not at intervals"),
+            "one at each of these intervals",
+        ),
+        key(
+            "cancels",
+            Kind::Share,
+            Is("0%"),
+            "which share somebody cancels, if it has not ended by then and there is a way back",
+        ),
+        key(
+            "cancels_after",
+            Kind::AnyOf(&[Kind::Duration, Kind::Part(&LAW)]),
+            Is("1s"),
+            "how long after it began",
+        ),
+    ],
+};
+
+pub(crate) static RUNNER: Section = Section {
+    name: "the runner",
+    doc: "The process that goes on with sagas; the upstreams of their steps are its own. A transition of a saga has two instants at which it may crash: before its record is written, and when it is, before anything is done about it.",
+    keys: &[
+        key(
+            "crashes",
+            Kind::Share,
+            Is("0%"),
+            "at which share of those instants it crashes, at most 50%",
+        ),
+        key(
+            "crashes_every",
+            Kind::Count(2, 1_000_000_000),
+            Means("never"),
+            "after so many of those instants it crashes, again and again",
+        ),
+        key(
+            "restart",
+            Kind::Duration,
+            Is("1s"),
+            "how long it is away then",
+        ),
+        key(
+            "hands",
+            Kind::Duration,
+            Means("nobody does"),
+            "how long until somebody has a step tried again that waits for somebody",
+        ),
+        key("zone", Kind::Text, Means("none"), "where it is"),
+    ],
+};
+
 static POINT: Section = Section {
     name: "a point",
     doc: "The rate at a time.",
@@ -418,7 +513,7 @@ static LOAD_FILE: Section = Section {
 
 pub(crate) static CHANGE: Section = Section {
     name: "what happens",
-    doc: "To one of `service`, `zone`, `client`: what is so from one time to another.",
+    doc: "To one of `service`, `zone`, `client`, `runner`: what is so from one time to another.",
     keys: &[
         key(
             "service",
@@ -444,6 +539,12 @@ pub(crate) static CHANGE: Section = Section {
             Means("no client"),
             "the client it happens to",
         ),
+        key(
+            "runner",
+            Kind::Choice(&["crashes"]),
+            Means("not to the runner"),
+            "the runner of sagas crashes at `from`, and goes on with them at `to`",
+        ),
         key("from", Kind::Duration, Required, "when it begins"),
         key(
             "to",
@@ -462,6 +563,18 @@ pub(crate) static CHANGE: Section = Section {
             Kind::Share,
             Means("as before"),
             "which share fails",
+        ),
+        key(
+            "declines",
+            Kind::Share,
+            Means("as before"),
+            "which share is declined for good",
+        ),
+        key(
+            "lost",
+            Kind::Share,
+            Means("as before"),
+            "which share of answers is lost",
         ),
         key(
             "speed",

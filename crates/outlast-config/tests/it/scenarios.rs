@@ -1,8 +1,9 @@
 //! Every way in which a scenario file can be wrong has a place and a mend.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use outlast_config::scenario::{self, Scenario};
+use outlast_config::scenario::{self, Law, Load, Scenario, Target};
 
 const POLICY: &str = "upstreams:\n  db: { endpoints: http://db:1 }\n  pair: { endpoints: { a: http://a:1, \
                       b: http://b:1 } }\n  zoned: { endpoints: { x: { url: http://x:1, zone: eu }, y: \
@@ -390,6 +391,195 @@ fn files_beside_a_scenario_are_read() {
     check_all(&missing, "3:48", "nowhere.csv: ", times);
 }
 
+/// A policy file whose orders go over two upstreams; version 1 of them over another one.
+const ORDERS: &str = "gateway: { listen: 127.0.0.1:80, admin: 127.0.0.1:81 }
+upstreams:
+  db: { endpoints: http://db:1 }
+  payment: { endpoints: http://payment:1 }
+  refunds: { endpoints: http://refunds:1 }
+sagas:
+  limits: { running: 77, resumed_a_second: 5 }
+  definitions:
+    order:
+      - { version: 1, steps: [{ name: old, upstream: db, request: GET / }] }
+      - version: 2
+        steps:
+          - { name: create, upstream: db, request: POST / }
+          - name: charge
+            upstream: payment
+            request: POST /
+            undo: { upstream: refunds, request: POST / }
+";
+
+fn bind_orders(text: &str) -> Result<Scenario, String> {
+    let plan = outlast_config::parse("policy.yaml", ORDERS);
+    let plan = plan.unwrap_or_else(|problems| panic!("{problems}"));
+    let draft = scenario::parse("test.yaml", text).map_err(|problems| problems.to_string())?;
+    draft
+        .bind(plan.plan())
+        .map_err(|problems| problems.to_string())
+}
+
+const SHOP: &str = "for: 1m
+services: { db: { work: 5ms }, payment: { work: 5ms }, refunds: { work: 5ms } }
+";
+
+#[test]
+fn the_newest_version_of_a_saga_begins_and_no_client_has_to_be_there() {
+    let more = "sagas: { order: { rate: 9/s, cancels: 2% } }
+runner: { crashes: 1%, crashes_every: 500, restart: 3s, hands: 1h }
+timeline: [{ runner: crashes, from: 5s, to: 9s }]
+promises: [settled >= 100%, no half-done sagas, p99 of order < 3s]";
+    let scenario = bind_orders(&format!("{SHOP}{more}")).unwrap_or_else(|told| panic!("{told}"));
+    let [order] = &scenario.sagas[..] else {
+        panic!("{:?}", scenario.sagas);
+    };
+    assert_eq!((order.saga.version, order.cancels), (2, 0.02));
+    assert_eq!(order.load, Load::Open(vec![(Duration::ZERO, 9.0)]));
+    assert_eq!(order.cancels_after, Law::Fixed(Duration::from_secs(1)));
+    let runner = &scenario.runner;
+    assert_eq!(
+        (runner.running.get(), runner.resumed_a_second.get()),
+        (77, 5)
+    );
+    assert_eq!((runner.crashes, runner.crashes_every), (0.01, Some(500)));
+    assert_eq!(runner.restart, Duration::from_secs(3));
+    assert_eq!(runner.hands, Some(Duration::from_secs(3600)));
+    assert_eq!(scenario.timeline[0].target, Target::Runner);
+    assert_eq!(scenario.timeline[0].name(&scenario), "the runner crashes");
+}
+
+#[test]
+fn sagas_are_those_of_the_policy_file_and_lead_somewhere() {
+    let check = |text: &str, place: &str, message: &str, mend: &str| {
+        let told = bind_orders(text).expect_err(text);
+        let place = format!("--> test.yaml:{place}\n");
+        for part in [&place, message, mend] {
+            assert!(told.contains(part), "{text}\n{part}\n{told}");
+        }
+    };
+    let shop = |more: &str| format!("{SHOP}{more}");
+    check(
+        &shop("sagas: { ordr: { rate: 9/s } }"),
+        "3:10",
+        "there is no saga `ordr`",
+        "did you mean `order`?",
+    );
+    check(
+        &shop("sagas: { order: { rate: 9/s } }").replace(", refunds: { work: 5ms }", ""),
+        "3:10",
+        "nothing is said of what `refunds` leads to",
+        "add `refunds` to `services`",
+    );
+    check(
+        &shop("sagas: { order: { cancels: 1% } }"),
+        "3:10",
+        "how often it begins is not clear",
+        "exactly one of `rate` and `every`",
+    );
+    check(
+        &shop("sagas: { order: { every: 0s } }"),
+        "3:26",
+        "nothing begins that often",
+        "at least `1us`",
+    );
+    check(
+        &shop("sagas: { order: { every: 1s } }\nclients: { order: { upstream: db, rate: 1/s } }"),
+        "3:10",
+        "a client is called `order`, too",
+        "rename the client",
+    );
+    check(&shop(""), "1:1", "nobody calls", "add one");
+    let orders = |more: &str| shop(&format!("sagas: {{ order: {{ every: 1s }} }}\n{more}"));
+    check(
+        &orders("runner: { crashes: 51% }"),
+        "4:20",
+        "gets nowhere",
+        "at most `50%`",
+    );
+    check(
+        &orders("timeline: [{ runner: crashes, from: 9s }]"),
+        "4:14",
+        "sagas would wait for ever",
+        "with `to` when it is back",
+    );
+    check(
+        &orders("timeline: [{ runner: crashes, from: 9s, to: 10s, speed: 5% }]"),
+        "4:50",
+        "this does not happen to the runner",
+        "a line of its own",
+    );
+    check(
+        &orders("timeline: [{ runner: crashes, service: db, from: 9s, to: 10s }]"),
+        "4:12",
+        "it happens to nobody in particular",
+        "exactly one of `service`, `zone`, `client` and `runner`",
+    );
+    let twice = "timeline: [{ runner: crashes, from: 9s, to: 11s }, { runner: crashes, from: 10s, to: 12s }]";
+    check(&orders(twice), "4:52", "the same happens", "let one end");
+    check(
+        &orders("promises: [goodput >= 99%]"),
+        "4:12",
+        "nobody calls here",
+        "measure sagas: `settled`",
+    );
+    check(
+        &orders("promises: [settled of ordr >= 99%]"),
+        "4:12",
+        "there is no saga `ordr`",
+        "did you mean `order`?",
+    );
+    check(
+        &orders("promises: [p99 of order < 1s from 1s to 2s]"),
+        "4:12",
+        "measured of whole runs",
+        "leave the time out",
+    );
+}
+
+#[test]
+fn who_has_no_sagas_has_no_runner() {
+    check(
+        "runner: { crashes: 1% }",
+        "4:1",
+        "no sagas begin",
+        "add `sagas: { NAME: { rate: 10/s } }`, or remove it",
+    );
+    check(
+        "timeline: [{ runner: crashes, from: 9s, to: 10s }]",
+        "4:14",
+        "no sagas begin",
+        "add `sagas: { NAME: { rate: 10/s } }`, or remove it",
+    );
+    check(
+        "sagas: { order: { rate: 9/s } }",
+        "4:10",
+        "there is no saga `order`",
+        "add it to `sagas.definitions` of the policy file",
+    );
+    check(
+        "promises: [no half-done sagas]",
+        "4:12",
+        "no sagas begin here",
+        "add `sagas:",
+    );
+}
+
+/// Both kinds of files have `sagas`.
+#[test]
+fn a_policy_file_with_sagas_is_not_taken_for_a_scenario() {
+    let told = scenario::parse("test.yaml", ORDERS)
+        .unwrap_err()
+        .to_string();
+    assert!(told.contains("this looks like a policy file"), "{told}");
+    let text = format!("{SHOP}sagas: {{ order: {{ rate: 9/s }} }}");
+    let told = outlast_config::parse("test.yaml", &text).unwrap_err();
+    assert!(
+        told.to_string().contains("this looks like a scenario"),
+        "{told}"
+    );
+}
+
 #[test]
 fn what_happens_happens_to_somebody_within_the_world() {
     let change = |text: &str, place: &str, message: &str, mend: &str| {
@@ -417,7 +607,7 @@ fn what_happens_happens_to_somebody_within_the_world() {
         "service: db, from: 9s",
         "5:3",
         "nothing happens here",
-        "add `fault`, `failures`, `speed` or `load`",
+        "add `fault`, `failures`, `declines`, `lost`, `speed` or `load`",
     );
     change(
         "service: db, from: 9s, fault: away, warms: { from: 5%, over: 1s }",
@@ -453,7 +643,7 @@ fn what_happens_happens_to_somebody_within_the_world() {
         "from: 9s, fault: away",
         "5:3",
         "to nobody in particular",
-        "`service`, `zone` and `client`",
+        "`service`, `zone`, `client` and `runner`",
     );
     change(
         "service: db, client: shop, from: 9s, fault: away",

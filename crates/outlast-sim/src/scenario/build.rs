@@ -1,20 +1,23 @@
 //! From a scenario to a model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use outlast_config::plan::{Saga, SagaRequest, SagaStep};
 use outlast_config::scenario::{self as file, Effect, Load, Scenario, Target};
 use outlast_core::upstream::Config;
+use outlast_saga::{Definition, OnUnknown, Step, Tries, Undo};
 
 use crate::{
-    Change, Client, ClientId, Curve, Gone, Law, Liveness, Model, Order, Place, Refusal, Service,
-    ServiceId, UpstreamId,
+    Change, Client, ClientId, Curve, Gone, Law, Liveness, Model, Order, Place, Refusal, Runner,
+    Sagas, SagasId, Service, ServiceId, UpstreamId,
 };
 
 /// What of the model is what of the scenario.
 pub(super) struct Numbers {
     pub(super) services: Vec<ServiceId>,
     pub(super) clients: Vec<ClientId>,
+    pub(super) sagas: Vec<SagasId>,
     /// All upstreams of the model with those policies, by the plan's upstreams.
     pub(super) upstreams: Vec<Vec<UpstreamId>>,
 }
@@ -33,6 +36,7 @@ pub(super) fn model(scenario: &Scenario, policies: &[Config], seed: u64) -> (Mod
         numbers: Numbers {
             services: Vec::new(),
             clients: Vec::new(),
+            sagas: Vec::new(),
             upstreams: vec![Vec::new(); policies.len()],
         },
         processes: BTreeMap::new(),
@@ -43,6 +47,7 @@ pub(super) fn model(scenario: &Scenario, policies: &[Config], seed: u64) -> (Mod
     for (number, client) in scenario.clients.iter().enumerate() {
         builder.client(number, client);
     }
+    builder.sagas();
     // At one time, what is planned first comes first: the end of what began before.
     let mut timeline: Vec<_> = scenario.timeline.iter().collect();
     timeline.sort_by_key(|change| change.from);
@@ -66,6 +71,8 @@ impl Builder<'_> {
         let mut service = Service::new(law(&from.work))
             .replicas(from.replicas)
             .failures(from.failures)
+            .declines(from.declines)
+            .lost(from.lost)
             .order(if from.lifo { Order::Lifo } else { Order::Fifo })
             .gone(match from.gone {
                 file::Gone::WorksOn => Gone::WorksOn,
@@ -83,6 +90,9 @@ impl Builder<'_> {
         }
         if let Some(queue) = from.queue {
             service = service.queue(queue);
+        }
+        if !from.idempotent {
+            service = service.forgets_keys();
         }
         if let Some(liveness) = &from.liveness {
             service = service.liveness(Self::liveness(liveness));
@@ -177,7 +187,7 @@ impl Builder<'_> {
             .map(|copy| self.upstream_of(from, copy))
             .collect();
         let client = match &from.load {
-            Load::Open(points) => Client::open(first, self.load(number, points)),
+            Load::Open(points) => Client::open(first, self.load(Some(number), points)),
             Load::Steady(interval) => Client::steady(first, *interval),
             Load::Closed(users, thinks) => Client::closed(first, *users, law(thinks)),
         };
@@ -192,13 +202,62 @@ impl Builder<'_> {
         self.numbers.clients.push(made);
     }
 
-    /// The load of a client, with all that happens to it.
-    fn load(&self, client: usize, points: &[(Duration, f64)]) -> Curve {
+    /// Sagas, through upstreams of their runner's own.
+    fn sagas(&mut self) {
+        let scenario = self.scenario;
+        let zone = scenario.runner.zone.as_deref();
+        let requests = scenario
+            .sagas
+            .iter()
+            .flat_map(|beginning| beginning.saga.requests());
+        let used: BTreeSet<usize> = requests.map(|request| request.upstream).collect();
+        let through = used
+            .into_iter()
+            .map(|number| (number, self.upstream(number, zone)));
+        let through: BTreeMap<usize, UpstreamId> = through.collect();
+        for beginning in &scenario.sagas {
+            let steps = beginning.saga.stages.iter().flatten();
+            let acts: Vec<_> = steps
+                .clone()
+                .map(|step| through[&step.act.upstream])
+                .collect();
+            let definition = definition(&beginning.saga);
+            let mut sagas = match &beginning.load {
+                Load::Open(points) => Sagas::open(definition, &acts, self.load(None, points)),
+                Load::Steady(interval) => Sagas::steady(definition, &acts, *interval),
+                Load::Closed(..) => unreachable!("nobody waits for sagas"),
+            };
+            for step in steps {
+                if let Some(undo) = &step.undo {
+                    sagas = sagas.undone_through(&step.name, through[&undo.upstream]);
+                }
+            }
+            let made = sagas.cancels(beginning.cancels, law(&beginning.cancels_after));
+            let made = self.model.sagas(made);
+            self.numbers.sagas.push(made);
+        }
+        let from = &scenario.runner;
+        let mut runner = Runner::new()
+            .running(from.running)
+            .resumed_a_second(from.resumed_a_second)
+            .restart(from.restart)
+            .crashes(from.crashes);
+        if let Some(every) = from.crashes_every {
+            runner = runner.crashes_every(u64::from(every));
+        }
+        if let Some(after) = from.hands {
+            runner = runner.hands(after);
+        }
+        self.model.runner(runner);
+    }
+
+    /// The load of a client, with all that happens to it; or of sagas.
+    fn load(&self, client: Option<usize>, points: &[(Duration, f64)]) -> Curve {
         let first = points.first().map_or(0.0, |point| point.1);
         let line = |curve: Curve, (at, rate): &(Duration, f64)| curve.line(*at, *rate);
         let mut curve = points.iter().fold(Curve::level(first), line);
         for change in &self.scenario.timeline {
-            if change.target != Target::Client(client) {
+            if client.is_none_or(|client| change.target != Target::Client(client)) {
                 continue;
             }
             for effect in &change.effects {
@@ -212,19 +271,29 @@ impl Builder<'_> {
     }
 
     fn change(&mut self, change: &file::Change) {
-        let Target::Replicas { all, .. } = &change.target else {
-            return;
+        let all = match (&change.target, change.to) {
+            (Target::Replicas { all, .. }, _) => all,
+            (Target::Runner, Some(to)) => {
+                return self.model.crash(change.from, to - change.from);
+            }
+            (Target::Client(_) | Target::Runner, _) => return,
         };
         for (service, replica) in all {
             let id = self.numbers.services[*service];
-            let usual = self.scenario.services[*service].failures;
+            let usual = &self.scenario.services[*service];
             for effect in &change.effects {
                 let (begins, ends) = match effect {
                     Effect::Away => (Change::Refuses(true), Change::Refuses(false)),
                     Effect::Hangs => (Change::Holds(true), Change::Holds(false)),
-                    Effect::Failures(share) => (Change::Failures(*share), Change::Failures(usual)),
+                    Effect::Failures(share) => {
+                        (Change::Failures(*share), Change::Failures(usual.failures))
+                    }
+                    Effect::Declines(share) => {
+                        (Change::Declines(*share), Change::Declines(usual.declines))
+                    }
+                    Effect::Lost(share) => (Change::Lost(*share), Change::Lost(usual.lost)),
                     Effect::Speed(share) => (Change::Speed(*share), Change::Speed(1.0)),
-                    Effect::Load(_) => continue,
+                    Effect::Load(_) | Effect::Crashes => continue,
                 };
                 self.model.change_one(change.from, id, *replica, begins);
                 if let Some(to) = change.to {
@@ -237,6 +306,38 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// What a saga of the plan does, as the gateway has it.
+fn definition(saga: &Saga) -> Definition {
+    let mut definition = Definition::new(&saga.name, saga.version).source(&saga.source);
+    for stage in &saga.stages {
+        definition = definition.at_once(stage.iter().map(step));
+    }
+    match saga.deadline {
+        Some(deadline) => definition.deadline(deadline),
+        None => definition,
+    }
+}
+
+fn step(from: &SagaStep) -> Step {
+    let tries = |request: &SagaRequest| Tries::new(request.attempts).backoff(request.backoff);
+    let mut step = Step::new(&from.name)
+        .timeout(from.act.timeout)
+        .tries(tries(&from.act));
+    if let Some(undo) = &from.undo {
+        step = step.undo(Undo::new().timeout(undo.timeout).tries(tries(undo)));
+    }
+    if from.best_effort {
+        step = step.best_effort();
+    }
+    if from.pivot {
+        step = step.pivot();
+    }
+    if from.compensates_unknown {
+        step = step.on_unknown(OnUnknown::Compensate);
+    }
+    step
 }
 
 fn law(from: &file::Law) -> Law {

@@ -14,6 +14,11 @@ pub struct Course {
     pub seconds: Vec<CourseSecond>,
     /// The most requests at once in each second, by the scenario's services; summed over runs.
     pub present: Vec<Vec<u64>>,
+    /// Sagas in flight in each second; summed over runs. Empty without sagas.
+    pub flying: Vec<u64>,
+    /// How many sagas began, ended done and ended undone, by the second in which they began; summed over
+    /// runs. Empty without sagas.
+    pub sagas: Vec<[u64; 3]>,
     /// Breakers that are open or try, by the plan's upstreams; summed over runs.
     pub open: Vec<Vec<u64>>,
 }
@@ -57,6 +62,11 @@ impl Course {
         Course {
             runs: 1,
             seconds: seconds(&clients, scenario),
+            flying: match numbers.sagas.is_empty() {
+                true => Vec::new(),
+                false => samples.clone().map(|sample| sample.sagas).collect(),
+            },
+            sagas: sagas(report, numbers, scenario),
             present: numbers.services.iter().map(present).collect(),
             open: numbers.upstreams.iter().map(open).collect(),
         }
@@ -75,6 +85,14 @@ impl Course {
             sum.attempts += more.attempts;
             sum.times.add(&more.times);
         }
+        for (sum, more) in self.flying.iter_mut().zip(&other.flying) {
+            *sum += more;
+        }
+        for (sums, more) in self.sagas.iter_mut().zip(&other.sagas) {
+            for (sum, more) in sums.iter_mut().zip(more) {
+                *sum += more;
+            }
+        }
         let rows = self.present.iter_mut().zip(&other.present);
         for (row, more) in rows.chain(self.open.iter_mut().zip(&other.open)) {
             for (sum, more) in row.iter_mut().zip(more) {
@@ -82,6 +100,23 @@ impl Course {
             }
         }
     }
+}
+
+/// How many sagas began, ended done and ended undone, by the second in which they began.
+fn sagas(report: &Report, numbers: &Numbers, scenario: &Scenario) -> Vec<[u64; 3]> {
+    if numbers.sagas.is_empty() {
+        return Vec::new();
+    }
+    let mut seconds = vec![[0; 3]; scenario.lasts.as_secs() as usize];
+    for saga in numbers.sagas.iter().map(|id| report.saga(*id)) {
+        for (sums, second) in seconds.iter_mut().zip(&saga.seconds) {
+            let more = [second.started, second.completed, second.compensated];
+            for (sum, more) in sums.iter_mut().zip(more) {
+                *sum += u64::from(more);
+            }
+        }
+    }
+    seconds
 }
 
 /// By the second in which calls began, over these clients.

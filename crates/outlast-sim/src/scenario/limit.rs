@@ -100,16 +100,20 @@ fn is_kept(trial: &Trial, run: &super::Run) -> bool {
 
 fn scale(scenario: &mut Scenario, scaled: Scaled, factor: f64) {
     match scaled {
-        Scaled::Load => scenario
-            .clients
-            .iter_mut()
-            .for_each(|client| match &mut client.load {
+        Scaled::Load => {
+            let clients = scenario.clients.iter_mut().map(|client| &mut client.load);
+            let sagas = scenario
+                .sagas
+                .iter_mut()
+                .map(|beginning| &mut beginning.load);
+            clients.chain(sagas).for_each(|load| match load {
                 Load::Open(points) => points.iter_mut().for_each(|point| point.1 *= factor),
                 Load::Steady(interval) => *interval = interval.div_f64(factor),
                 Load::Closed(users, _) => {
                     *users = libm::round(f64::from(*users) * factor).max(1.0) as u32;
                 }
-            }),
+            });
+        }
         Scaled::Trigger => {
             let (Some(begins), Some(over)) = (scenario.begins(), scenario.over()) else {
                 return;

@@ -8,7 +8,8 @@ use outlast_config::scenario::{Measure, Promise, Scenario, Window};
 use super::build::Numbers;
 use super::course::{CourseSecond, seconds};
 use super::recovery::{Recovery, recovery};
-use crate::{ClientReport, Report, ServiceReport, Times};
+use super::sagas::{self, RunnerRun, SagaRun};
+use crate::{ClientReport, Report, SagaReport, ServiceReport, Times};
 
 /// What one run shows.
 #[derive(Clone, Debug)]
@@ -39,6 +40,10 @@ pub struct Run {
     pub late: u64,
     /// By the scenario's clients.
     pub clients: Vec<ClientRun>,
+    /// By the scenario's sagas.
+    pub sagas: Vec<SagaRun>,
+    /// How their runner fared.
+    pub runner: RunnerRun,
     /// The most requests at once, by the scenario's services.
     pub peaks: Vec<u64>,
     /// How it recovered, if something happens that is over.
@@ -76,7 +81,11 @@ pub(super) fn measure(seed: u64, report: &Report, numbers: &Numbers, scenario: &
         .map(|id| report.service(*id))
         .collect();
     let seconds = seconds(&clients, scenario);
-    let recovery = recovery(scenario, &seconds, last_attempt(&clients, scenario));
+    let sagas: Vec<_> = numbers.sagas.iter().map(|id| report.saga(*id)).collect();
+    // It is that of calls.
+    let recovery = (!clients.is_empty())
+        .then(|| recovery(scenario, &seconds, last_attempt(&clients, scenario)))
+        .flatten();
     let calls: u64 = clients.iter().map(|client| client.calls).sum();
     let per_call = |sum: u64| sum as f64 / calls.max(1) as f64;
     let mut run = Run {
@@ -103,6 +112,8 @@ pub(super) fn measure(seed: u64, report: &Report, numbers: &Numbers, scenario: &
                 p99: quantile(&[client], 0.99).unwrap_or(f64::NAN),
             })
             .collect(),
+        sagas: sagas.iter().map(|saga| SagaRun::new(saga)).collect(),
+        runner: RunnerRun::new(report.sagas()),
         peaks: services.iter().map(|service| service.peak).collect(),
         recovery,
         measured: Vec::new(),
@@ -111,6 +122,7 @@ pub(super) fn measure(seed: u64, report: &Report, numbers: &Numbers, scenario: &
         scenario,
         clients: &clients,
         services: &services,
+        sagas: &sagas,
     };
     run.measured = scenario
         .promises
@@ -124,12 +136,21 @@ struct World<'a> {
     scenario: &'a Scenario,
     clients: &'a [&'a ClientReport],
     services: &'a [&'a ServiceReport],
+    sagas: &'a [&'a SagaReport],
 }
 
 impl World<'_> {
     /// What a promise is about, as a number; `None` if there is nothing to measure.
     fn measured(&self, promise: &Promise, run: &Run) -> Option<f64> {
         let of = promise.of.as_deref();
+        let sagas = self.sagas.iter().zip(&self.scenario.sagas);
+        let sagas = sagas.filter(|(_, beginning)| of.is_none_or(|of| beginning.saga.name == of));
+        let sagas: Vec<_> = sagas.map(|(report, _)| *report).collect();
+        let is_of_sagas = promise.measure.is_of_sagas() || of.is_some() && !sagas.is_empty();
+        if is_of_sagas {
+            let range = (promise.window != Window::Always).then(|| self.range(promise.window));
+            return sagas::measured(promise.measure, &sagas, range);
+        }
         let clients = self.clients.iter().zip(&self.scenario.clients);
         let clients = clients.filter(|(_, client)| of.is_none_or(|of| client.name == of));
         let clients: Vec<_> = clients.map(|(report, _)| *report).collect();
@@ -175,6 +196,13 @@ impl World<'_> {
                 .reduce(f64::max),
             Measure::Wasted => Some(wasted(&services)),
             Measure::Late => Some(services.iter().map(|service| service.late).sum::<u64>() as f64),
+            Measure::Settled
+            | Measure::Completed
+            | Measure::Compensated
+            | Measure::Refused
+            | Measure::Waiting
+            | Measure::HalfDone
+            | Measure::Twice => None,
         }
     }
 

@@ -133,6 +133,14 @@ fn sale() {
 }
 
 #[test]
+fn order() {
+    check(
+        "order",
+        &["no half-done sagas", "completed >= 97% from 90s to 120s"],
+    );
+}
+
+#[test]
 fn metastable() {
     check(
         "metastable",
@@ -167,7 +175,7 @@ fn every_shipped_scenario_has_a_test_a_paragraph_and_its_command() {
 #[test]
 fn every_shipped_policy_file_is_good() {
     let policies: Vec<_> = files(".policy.yaml").collect();
-    assert_eq!(policies.len(), 20, "{policies:?}");
+    assert_eq!(policies.len(), 22, "{policies:?}");
     for name in policies {
         let loaded = outlast_config::load(&folder().join(&name));
         let loaded = loaded.unwrap_or_else(|problems| panic!("{problems}"));
