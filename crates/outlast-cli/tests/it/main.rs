@@ -38,9 +38,9 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Waits until `holds`, for at most ten seconds.
+/// Waits until `holds`, for at most half a minute.
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(30);
     while !holds() {
         assert!(Instant::now() < end, "waited too long until {what}");
         std::thread::sleep(Duration::from_millis(10));

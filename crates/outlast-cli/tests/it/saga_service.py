@@ -9,7 +9,7 @@ the POST of a step:
     away  answers 503, and does nothing until the file LEDGER.back is there
     hang  does it, and answers ten seconds later
     wait  does it, and answers when the file LEDGER.go is there
-    slow  takes a second, and does it then unless it was undone meanwhile
+    slow  takes two seconds, and does it then unless it was undone meanwhile
     stay  does it; undoing it answers 503 until the file LEDGER.back is there
 
 A piano is too heavy to be shipped. Of `last`, the `item` of a query, there is one.
@@ -53,7 +53,7 @@ class Service(BaseHTTPRequestHandler):
             return self.answer(422 if word == "no" else 503, {"error": f"{step} says {word}"})
         if step == "ship" and body.get("item") == "a piano":
             return self.answer(422, {"error": "too heavy"})
-        time.sleep(1 if word == "slow" else 0.01)
+        time.sleep(2 if word == "slow" else 0.01)
         with LOCK:
             if DONE.get(key) == "undone":
                 return self.answer(410, {"error": "it was undone"})

@@ -46,6 +46,14 @@ impl Shop {
         Shop::open_with(tempfile::tempdir().unwrap(), Vec::new(), str::to_owned)
     }
 
+    /// Whose steps may take as long as a busy machine needs.
+    fn patient() -> Shop {
+        let folder = tempfile::tempdir().unwrap();
+        Shop::open_with(folder, Vec::new(), |plan| {
+            plan.replace("timeout: 1s", "timeout: 20s")
+        })
+    }
+
     /// With a plan that is a little different, and something that runs the gateway.
     fn open_with(
         folder: tempfile::TempDir,

@@ -31,7 +31,7 @@ fn send(admin: SocketAddr, head: &str, chunk: &[u8], times: usize) -> String {
 
 #[test]
 fn fifty_megabytes_are_refused_and_others_go_on() {
-    let shop = Shop::open();
+    let shop = Shop::patient();
     assert_eq!(shop.order("before", "")["state"], "completed");
     let process = shop.gateway.as_ref().unwrap().id();
     let before = most_memory(process);
@@ -66,7 +66,7 @@ fn fifty_megabytes_are_refused_and_others_go_on() {
 /// of the file, at the start.
 #[test]
 fn a_place_that_names_what_is_not_there_is_told() {
-    let shop = Shop::open();
+    let shop = Shop::patient();
     let (_, told) = shop.ask("POST", "/sagas/order?id=bare&wait=20s", r#"{"how": ""}"#);
     assert_eq!(told["state"], "compensated", "{told}");
     let (_, bare) = shop.ask("GET", "/sagas/bare", "");
