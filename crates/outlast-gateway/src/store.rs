@@ -3,6 +3,8 @@
 //! A database is shared by several gateways. Each has its own work, and takes over that of one that is
 //! not heard of any more; one that stops leaves, so that others need not wait for that.
 
+mod chosen;
+
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -11,8 +13,6 @@ use std::time::Duration;
 use outlast_config::plan::{self, Plan, Setting};
 use outlast_saga::store::postgres::{Config, Postgres};
 use outlast_saga::store::sqlite::Sqlite;
-use outlast_saga::store::{Begun, Known, Listed, NewSaga, State, Store, StoreError};
-use outlast_saga::{Record, Stamp};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -129,76 +129,6 @@ impl Chosen {
         store
             .map(Chosen::Postgres)
             .map_err(|error| format!("store.postgres: {error}"))
-    }
-}
-
-/// What both can do, by the one that it is.
-macro_rules! either {
-    ($chosen:expr, $store:ident => $what:expr) => {
-        match $chosen {
-            Chosen::Sqlite($store) => $what,
-            Chosen::Postgres($store) => $what,
-        }
-    };
-}
-
-impl Store for Chosen {
-    async fn begin(&self, saga: NewSaga) -> Result<Begun, StoreError> {
-        either!(self, store => store.begin(saga).await)
-    }
-
-    async fn append(&self, id: &str, record: Record, state: State) -> Result<(), StoreError> {
-        either!(self, store => store.append(id, record, state).await)
-    }
-
-    async fn log(&self, id: &str) -> Result<Vec<Record>, StoreError> {
-        either!(self, store => store.log(id).await)
-    }
-
-    async fn find(&self, id: &str) -> Result<Option<Listed>, StoreError> {
-        either!(self, store => store.find(id).await)
-    }
-
-    async fn list(
-        &self,
-        state: Option<State>,
-        after: i64,
-        most: usize,
-    ) -> Result<Vec<Listed>, StoreError> {
-        either!(self, store => store.list(state, after, most).await)
-    }
-
-    async fn forget(&self, before: Stamp, most: usize) -> Result<usize, StoreError> {
-        either!(self, store => store.forget(before, most).await)
-    }
-
-    async fn claim(
-        &self,
-        known: &[Known],
-        after: i64,
-        most: usize,
-    ) -> Result<Vec<Listed>, StoreError> {
-        either!(self, store => Store::claim(store, known, after, most).await)
-    }
-
-    async fn take(&self, id: &str) -> Result<bool, StoreError> {
-        either!(self, store => store.take(id).await)
-    }
-
-    async fn release(&self, id: &str) {
-        either!(self, store => Store::release(store, id).await);
-    }
-
-    async fn ready(&self, id: &str, length: u64) -> Result<(), StoreError> {
-        either!(self, store => store.ready(id, length).await)
-    }
-
-    async fn freed(&self) {
-        either!(self, store => store.freed().await);
-    }
-
-    async fn runner_of(&self, id: &str) -> Result<Option<String>, StoreError> {
-        either!(self, store => store.runner_of(id).await)
     }
 }
 

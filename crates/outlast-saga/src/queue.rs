@@ -5,6 +5,9 @@
 //! [pace](Pace) that follows what the receiver takes. What cannot be delivered is tried again, and after
 //! its attempts or its time it is a dead letter, which somebody has tried again or drops.
 //!
+//! On a store that several processes share any of them pushes, and one at a time delivers: the others wait
+//! until it ends, or is not heard of any more.
+//!
 //! What it does not do: a message whose acknowledgement was not written when the process died is
 //! delivered again. A receiver that does its work once for an id has each effect once.
 
@@ -19,6 +22,7 @@ pub mod store;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -27,11 +31,11 @@ pub use self::errors::{HandError, OpenError, PushError, Runs};
 pub use self::machine::{Machine, Next, Verdict, Waiting};
 pub use self::message::{Delivery, DeliveryError, Hand, Kept, Message, Note, State};
 pub use self::pace::{BURST_SECONDS, FAILURES_OF_AN_OUTAGE, LINEAR_SECONDS, Pace};
-use self::store::{Change, NewMessage, Put, Store};
+use self::store::{Change, Counts, NewMessage, Put, Store};
 use crate::definition::Tries;
 use crate::event::Stamp;
 use crate::runner::Clock;
-use crate::store::{StoreError, wall};
+use crate::store::StoreError;
 
 /// A durable queue. Clones share it.
 pub struct Queue<S: Store> {
@@ -49,11 +53,15 @@ struct Inner<S: Store> {
     emptied: Notify,
     runs: AtomicBool,
     closed: AtomicBool,
+    /// Another process delivers it, or may.
+    lost: AtomicBool,
 }
 
-/// What is in it.
+/// What is in it. If others push into it, too: what this process delivers of it.
 struct Held {
     machine: Machine,
+    /// Over all processes, when that was last asked.
+    counts: Option<Counts>,
     dead: Room,
     /// What is being pushed.
     reserved: Room,
@@ -66,7 +74,8 @@ struct Room {
     bytes: usize,
 }
 
-/// What is in a queue.
+/// What is in a queue. If several processes share it, the numbers are those of the last look, which
+/// [`Queue::run`] takes every second; `busy` and `pace` are this process's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stats {
     /// Messages that are not delivered, those under way included.
@@ -101,10 +110,10 @@ impl<S: Store> Queue<S> {
         if !store.claim(&config.name) {
             return Err(OpenError::Taken);
         }
-        let clock = Clock::new(wall());
-        let pace = Pace::new(config.slowest, config.fastest, clock.now());
+        let clock = Clock::new(store.time());
         let held = Held {
-            machine: Machine::new(config.tries, config.concurrency, pace),
+            machine: config.machine(clock.now()),
+            counts: None,
             dead: Room::default(),
             reserved: Room::default(),
         };
@@ -118,9 +127,14 @@ impl<S: Store> Queue<S> {
                 emptied: Notify::new(),
                 runs: AtomicBool::new(false),
                 closed: AtomicBool::new(false),
+                lost: AtomicBool::new(false),
             }),
         };
-        queue.load().await.map_err(OpenError::Store)?;
+        let loaded = match queue.inner.store.is_shared() {
+            true => queue.inner.count().await,
+            false => queue.load().await,
+        };
+        loaded.map_err(OpenError::Store)?;
         Ok(queue)
     }
 
@@ -136,7 +150,8 @@ impl<S: Store> Queue<S> {
                 let mut held = self.inner.held();
                 let now = self.inner.clock.now();
                 for kept in page {
-                    held.take(&as_of(kept, now, self.inner.config.tries));
+                    // None is under way yet.
+                    let _ = held.take(&as_of(kept, now, self.inner.config.tries));
                 }
             }
         }
@@ -145,7 +160,7 @@ impl<S: Store> Queue<S> {
 
     /// Takes a message; it is on the disk when this returns. The same id with the same key and payload is
     /// the same message, also when it was delivered long ago, up to [`Config::remember`]. A push that
-    /// begins when another one has returned comes after it.
+    /// begins when another one has returned comes after it, whichever process it was.
     ///
     /// # Errors
     /// If there is no room, the message is too large, its id is another message's, or the store fails.
@@ -153,7 +168,8 @@ impl<S: Store> Queue<S> {
         let inner = &self.inner;
         inner.config.takes(&message).map_err(PushError::Message)?;
         let room = Room::of(message.payload.len());
-        let reserved = inner.held().reserve(room, &inner.config);
+        let is_shared = inner.store.is_shared();
+        let reserved = inner.held().reserve(room, &inner.config, is_shared);
         if let Err(full) = reserved {
             return self.is_known(&message).await?.ok_or(full);
         }
@@ -241,18 +257,30 @@ impl<S: Store> Queue<S> {
     /// What is in it.
     pub fn stats(&self) -> Stats {
         let held = self.inner.held();
-        Stats {
+        let counts = held.counts.unwrap_or(Counts {
             waiting: held.machine.len(),
-            busy: held.machine.busy(),
             dead: held.dead.messages,
             bytes: held.machine.bytes() + held.dead.bytes,
+        });
+        Stats {
+            waiting: counts.waiting,
+            busy: held.machine.busy(),
+            dead: counts.dead,
+            bytes: counts.bytes,
             pace: held.machine.pace().rate(),
         }
     }
 
-    /// Waits until no message waits or is under way.
+    /// Waits until no message waits or is under way, in any process.
     pub async fn drained(&self) {
         let inner = &self.inner;
+        while inner.store.is_shared() {
+            let counted = inner.count().await;
+            if counted.is_ok() && inner.held().counts.unwrap_or_default().waiting == 0 {
+                return;
+            }
+            pause(BETWEEN_COUNTS).await;
+        }
         let mut emptied = std::pin::pin!(inner.emptied.notified());
         loop {
             emptied.as_mut().enable();
@@ -282,6 +310,13 @@ impl<S: Store> Inner<S> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Asks what is in it.
+    async fn count(&self) -> Result<(), StoreError> {
+        let counts = self.store.counts(&self.config.name).await?;
+        self.held().counts = counts;
+        Ok(())
+    }
+
     async fn put(&self, message: Message) -> Result<Pushed, PushError> {
         let now = self.clock.now();
         let most = self.config.max_age;
@@ -303,8 +338,18 @@ impl<S: Store> Inner<S> {
             payload: message.payload,
             pushed: now,
             expires: now.after(age),
+            most: self.config.most,
+            most_bytes: self.config.bytes,
         };
+        let is_shared = self.store.is_shared();
         match self.store.put(new).await.map_err(PushError::Store)? {
+            // It comes with the arrivals, so that it is not before what another process has pushed.
+            Put::New(_) if is_shared => Ok(Pushed::New),
+            Put::Same(_) if is_shared => Ok(Pushed::Same),
+            Put::Full(counts) => Err(PushError::Full {
+                messages: counts.waiting + counts.dead,
+                bytes: counts.bytes,
+            }),
             Put::New(place) => {
                 self.held().machine.insert(waiting(place));
                 self.changed.notify_one();
@@ -313,7 +358,8 @@ impl<S: Store> Inner<S> {
             Put::Same(kept) => {
                 // The store may have failed after it had written it.
                 if kept.state == State::Waiting {
-                    self.held().take(&kept);
+                    // It is known, unless the store has failed.
+                    let _ = self.held().take(&kept);
                     self.changed.notify_one();
                 }
                 Ok(Pushed::Same)
@@ -329,26 +375,29 @@ impl<S: Store> Inner<S> {
             Hand::Retry => Change::Retried { note, expires },
             Hand::Drop => Change::Dropped { note },
         };
-        let changed = self.store.change(kept.place, change).await;
+        let name = &self.config.name;
+        let changed = self.store.change(name, kept.place, change).await;
         if !changed.map_err(HandError::Store)? {
             let now = self.store.message(&self.config.name, &kept.id).await;
             let now = now.map_err(HandError::Store)?;
             return Err(now.map_or(HandError::NoMessage, |now| HandError::NotDead(now.state)));
         }
-        let mut held = self.held();
-        held.dead.take_away(Room::of(kept.size));
-        if how == Hand::Retry {
-            let state = State::Waiting;
-            let (attempts, due) = (0, at);
-            held.take(&Kept {
-                state,
-                attempts,
-                due,
-                expires,
-                ..kept
-            });
-            self.changed.notify_one();
+        if self.store.is_shared() {
+            return Ok(());
         }
+        self.held().dead.take_away(Room::of(kept.size));
+        let again = Kept {
+            state: State::Waiting,
+            attempts: 0,
+            due: at,
+            expires,
+            ..kept
+        };
+        // That it is dead is on the disk, and may not be known here yet.
+        while how == Hand::Retry && !self.held().take(&again) {
+            pause(SOON).await;
+        }
+        self.changed.notify_one();
         Ok(())
     }
 }
@@ -366,8 +415,8 @@ fn as_of(kept: Kept, now: Stamp, tries: Tries) -> Kept {
 }
 
 impl Held {
-    /// One that is on the disk.
-    fn take(&mut self, kept: &Kept) {
+    /// One that is on the disk; `false` if it waits, and is known to be under way.
+    fn take(&mut self, kept: &Kept) -> bool {
         match kept.state {
             State::Waiting => self.machine.insert(Waiting {
                 place: kept.place,
@@ -377,14 +426,22 @@ impl Held {
                 due: kept.due,
                 expires: kept.expires,
             }),
-            State::Dead => self.dead.add(Room::of(kept.size)),
-            State::Delivered | State::Dropped => {}
+            State::Dead => {
+                self.dead.add(Room::of(kept.size));
+                true
+            }
+            State::Delivered | State::Dropped => true,
         }
     }
 
-    fn reserve(&mut self, room: Room, config: &Config) -> Result<(), PushError> {
-        let messages = self.machine.len() + self.dead.messages + self.reserved.messages;
-        let bytes = self.machine.bytes() + self.dead.bytes + self.reserved.bytes;
+    /// Room for one that is pushed. Of a queue that is shared only what is being pushed here is counted;
+    /// the store counts the rest.
+    fn reserve(&mut self, room: Room, config: &Config, is_shared: bool) -> Result<(), PushError> {
+        let (mut messages, mut bytes) = (self.reserved.messages, self.reserved.bytes);
+        if !is_shared {
+            messages += self.machine.len() + self.dead.messages;
+            bytes += self.machine.bytes() + self.dead.bytes;
+        }
         if messages + room.messages > config.most || bytes + room.bytes > config.bytes {
             return Err(PushError::Full { messages, bytes });
         }
@@ -444,6 +501,17 @@ async fn to_its_end<T: Send + 'static>(
     ended.map_err(|error| StoreError::Failed(error.to_string()))
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a queue waits for stores that fail, for others, and between sweeps"
+)]
+async fn pause(wait: Duration) {
+    tokio::time::sleep(wait).await;
+}
+
 const PAGE: usize = 1000;
+/// Somebody who waits for the end of a queue asks so often.
+const BETWEEN_COUNTS: Duration = Duration::from_millis(100);
+const SOON: Duration = Duration::from_millis(10);
 /// Of who did something, and why.
 const MOST_WORDS: usize = 1000;

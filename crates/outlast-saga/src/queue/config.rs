@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use outlast_core::backoff::{Backoff, Jitter};
 
+use super::machine::Machine;
 use super::message::Message;
+use super::pace::Pace;
 use crate::definition::Tries;
+use crate::event::Stamp;
 
 /// How a queue delivers, and what bounds it.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,6 +111,12 @@ impl Config {
     pub fn remember(mut self, time: Duration) -> Config {
         self.remember = time;
         self
+    }
+
+    /// An empty machine.
+    pub(super) fn machine(&self, now: Stamp) -> Machine {
+        let pace = Pace::new(self.slowest, self.fastest, now);
+        Machine::new(self.tries, self.concurrency, pace)
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {

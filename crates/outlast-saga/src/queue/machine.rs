@@ -139,8 +139,9 @@ impl Machine {
         }
     }
 
-    /// A message is on the disk and waits; nothing happens if it is known.
-    pub fn insert(&mut self, message: Waiting) {
+    /// A message is on the disk and waits. Nothing happens if it is known; `false` if it is under way, so
+    /// that it may be gone when that has ended.
+    pub fn insert(&mut self, message: Waiting) -> bool {
         let Waiting {
             place,
             key,
@@ -149,8 +150,8 @@ impl Machine {
             due,
             expires,
         } = message;
-        if self.entries.contains_key(&place) {
-            return;
+        if let Some(known) = self.entries.get(&place) {
+            return !known.is_busy;
         }
         self.bytes += size;
         let entry = Entry {
@@ -163,6 +164,7 @@ impl Machine {
         };
         self.entries.insert(place, entry);
         self.wait(place);
+        true
     }
 
     /// What to do now. `is_open` says whether the receiver takes anything.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::store::Arrival;
 use super::*;
 use crate::event::Stamp;
 use crate::runner::words_of;
@@ -48,9 +49,21 @@ impl<S: Store> Queue<S> {
     {
         let handler: Handler = Arc::new(move |delivery| Box::pin(handler(delivery)));
         let run = Run::begin(&self.inner)?;
-        let mut sweeps = JoinSet::new();
-        sweeps.spawn(sweep(Arc::clone(&self.inner)));
-        run.deliver(&gate, &handler).await;
+        let is_shared = self.inner.store.is_shared();
+        let mut counts = JoinSet::new();
+        if is_shared {
+            counts.spawn(count(Arc::clone(&self.inner)));
+        }
+        while run.owns().await {
+            let mut beside = JoinSet::new();
+            beside.spawn(sweep(Arc::clone(&self.inner)));
+            if is_shared {
+                beside.spawn(feed(Arc::clone(&self.inner)));
+            }
+            run.deliver(&gate, &handler).await;
+            beside.shutdown().await;
+            run.give_up();
+        }
         Ok(())
     }
 }
@@ -68,11 +81,50 @@ impl<'a, S: Store> Run<'a, S> {
         Ok(Run { inner })
     }
 
+    /// Waits until this process delivers the queue; `false` if it is closed.
+    async fn owns(&self) -> bool {
+        let (inner, name) = (self.inner, &self.inner.config.name);
+        loop {
+            if inner.closed.load(Ordering::Acquire) {
+                return false;
+            }
+            // What is lost from now on is this time's.
+            inner.lost.store(false, Ordering::Release);
+            match inner.store.own(name).await {
+                Ok(true) => return true,
+                Ok(false) => {
+                    tokio::select! {
+                        () = inner.store.unowned(name) => {}
+                        () = inner.changed.notified() => {}
+                    }
+                }
+                Err(_) => pause(LONGEST_WAIT).await,
+            }
+        }
+    }
+
+    /// What was under way is this process's no more, or waits again.
+    fn give_up(&self) {
+        let inner = self.inner;
+        let mut held = inner.held();
+        if inner.store.is_shared() {
+            held.machine = inner.config.machine(inner.clock.now());
+        } else {
+            held.machine.abandon();
+        }
+        drop(held);
+        inner.store.disown(&inner.config.name);
+    }
+
+    /// Until the queue is closed and all has ended, or another process may deliver it.
     async fn deliver(&self, gate: &(impl Fn() -> bool + Sync), handler: &Handler) {
         let inner = self.inner;
         let mut tasks = JoinSet::new();
         loop {
             while tasks.try_join_next().is_some() {}
+            if inner.lost.load(Ordering::Acquire) {
+                return tasks.shutdown().await;
+            }
             if inner.closed.load(Ordering::Acquire) {
                 while tasks.join_next().await.is_some() {}
                 return;
@@ -110,7 +162,7 @@ impl<'a, S: Store> Run<'a, S> {
 
 impl<S: Store> Drop for Run<'_, S> {
     fn drop(&mut self) {
-        self.inner.held().machine.abandon();
+        self.give_up();
         self.inner.runs.store(false, Ordering::Release);
     }
 }
@@ -121,9 +173,13 @@ impl<S: Store> Inner<S> {
         let gone = Verdict::Dead {
             error: String::new(),
         };
-        if !self.write(place, Change::Attempt { attempt }).await {
-            self.count_dead(place, false).await;
-            return self.apply(place, attempt, &gone);
+        match self.write(place, Change::Attempt { attempt }).await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.count_dead(place, false).await;
+                return self.apply(place, attempt, &gone);
+            }
+            Err(Lost) => return,
         }
         let came = match self.store.read(place).await {
             Ok(Some((kept, payload))) => {
@@ -134,6 +190,9 @@ impl<S: Store> Inner<S> {
                     attempt,
                     pushed: kept.pushed,
                 };
+                if self.store.owns(&self.config.name).await.is_err() {
+                    return self.lose();
+                }
                 came(handler, delivery, self.config.timeout).await
             }
             Ok(None) => return self.apply(place, attempt, &gone),
@@ -164,7 +223,9 @@ impl<S: Store> Inner<S> {
                 error: shortened(error),
             },
         };
-        let is_so = self.write(place, change).await;
+        let Ok(is_so) = self.write(place, change).await else {
+            return;
+        };
         if matches!(verdict, Verdict::Dead { .. }) {
             self.count_dead(place, is_so).await;
         }
@@ -176,8 +237,13 @@ impl<S: Store> Inner<S> {
     /// Dead letters need room. If it was not written now, it may have been by a try that was told to have
     /// failed.
     async fn count_dead(&self, place: i64, is_so: bool) {
+        if self.store.is_shared() {
+            return;
+        }
         match self.store.read(place).await {
-            Ok(Some((kept, _))) if kept.state == State::Dead => self.held().take(&kept),
+            Ok(Some((kept, _))) if kept.state == State::Dead => {
+                self.held().dead.add(Room::of(kept.size));
+            }
             Ok(_) => {}
             // It is counted all the same, if without its bytes.
             Err(_) if is_so => self.held().dead.add(Room::of(0)),
@@ -196,18 +262,85 @@ impl<S: Store> Inner<S> {
         }
     }
 
+    /// Takes what has arrived; what cannot be taken yet.
+    fn take_all(&self, page: Vec<Arrival>) -> Vec<Kept> {
+        let now = self.clock.now();
+        let mut held = self.held();
+        let mut busy = Vec::new();
+        for Arrival { mut message, .. } in page {
+            message = as_of(message, now, self.config.tries);
+            // Whoever pushed it may have another clock.
+            if message.attempts == 0 {
+                message.due = message.due.min(now);
+            }
+            if !held.take(&message) {
+                busy.push(message);
+            }
+        }
+        drop(held);
+        self.changed.notify_one();
+        busy
+    }
+
+    /// Deliveries end: another process makes them.
+    fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+        self.changed.notify_one();
+    }
+
     /// Puts a change on the disk, however long that takes; `false` if the message is not there for it.
-    async fn write(&self, place: i64, change: Change) -> bool {
+    async fn write(&self, place: i64, change: Change) -> Result<bool, Lost> {
         let mut wait = SHORTEST_WAIT;
         loop {
-            match self.store.change(place, change.clone()).await {
-                Ok(is_so) => return is_so,
+            let changed = self.store.change(&self.config.name, place, change.clone());
+            match changed.await {
+                Ok(is_so) => return Ok(is_so),
+                Err(StoreError::Lost { .. }) => {
+                    self.lose();
+                    return Err(Lost);
+                }
                 Err(_) => {
                     pause(wait).await;
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
             }
         }
+    }
+}
+
+/// Another process delivers the queue, or may.
+struct Lost;
+
+/// Takes what others push, and what was pushed before this process delivered the queue.
+async fn feed<S: Store>(inner: Arc<Inner<S>>) {
+    let name = &inner.config.name;
+    let (mut after, mut known) = (0, Vec::new());
+    loop {
+        // One that somebody has tried again may not be known to be dead here yet.
+        known.retain(|kept| !inner.held().take(kept));
+        match inner.store.arrivals(name, after, PAGE).await {
+            Ok(page) => {
+                let is_last = page.len() < PAGE;
+                after = page.last().map_or(after, |last| last.number);
+                known.extend(inner.take_all(page));
+                if !known.is_empty() {
+                    pause(SOON).await;
+                } else if is_last {
+                    inner.store.arrived(name).await;
+                }
+            }
+            Err(StoreError::Lost { .. }) => return inner.lose(),
+            Err(_) => pause(LONGEST_WAIT).await,
+        }
+    }
+}
+
+/// Asks every second what is in it.
+async fn count<S: Store>(inner: Arc<Inner<S>>) {
+    loop {
+        // What was known before is shown until the store answers.
+        let _ = inner.count().await;
+        pause(Duration::from_secs(1)).await;
     }
 }
 
@@ -263,14 +396,6 @@ fn shortened(mut error: String) -> String {
     }
     error.truncate(end);
     error
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "whoever delivers waits for stores that fail, and between sweeps"
-)]
-async fn pause(wait: Duration) {
-    tokio::time::sleep(wait).await;
 }
 
 async fn sleep_until(due: Option<Instant>) {

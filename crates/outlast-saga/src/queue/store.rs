@@ -6,7 +6,7 @@
 
 use super::message::{Kept, Note, State};
 use crate::event::Stamp;
-use crate::store::StoreError;
+use crate::store::{StoreError, wall};
 
 /// A message as it is pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,11 @@ pub struct NewMessage {
     pub pushed: Stamp,
     /// No delivery begins later.
     pub expires: Stamp,
+    /// Messages that may wait or be dead in the queue, this one included. A store that one process has
+    /// need not look: the queue has counted them.
+    pub most: usize,
+    /// Bytes that the payloads of those may have.
+    pub most_bytes: usize,
 }
 
 /// What came of a push.
@@ -36,6 +41,28 @@ pub enum Put {
     Same(Box<Kept>),
     /// Another one has this id.
     Other,
+    /// There is no room for it.
+    Full(Counts),
+}
+
+/// What is in a queue, over all processes that share it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages that wait.
+    pub waiting: usize,
+    /// Dead letters.
+    pub dead: usize,
+    /// Bytes of the payloads of both.
+    pub bytes: usize,
+}
+
+/// A message that waits, as it comes to whoever delivers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Arrivals go on behind it. It is another one than the place of a message that was dead before.
+    pub number: i64,
+    /// The message.
+    pub message: Kept,
 }
 
 /// What happens to a message.
@@ -93,9 +120,17 @@ impl Change {
 }
 
 /// Where messages are kept. Everything is bounded by whoever calls: lists by their `most`.
+///
+/// A store that several processes share also says which of them delivers a queue: [`Store::own`] and what
+/// follows it. Without them everything is the one process's.
 pub trait Store: Send + Sync + 'static {
-    /// Reserves a queue for whoever asks; `false` if somebody has it, because two that deliver it would
-    /// not keep its order.
+    /// What time it is: that of this machine, unless the store knows better. It is asked once for each
+    /// queue that is opened.
+    fn time(&self) -> Stamp {
+        wall()
+    }
+
+    /// Reserves a queue for whoever asks in this process; `false` if somebody has it.
     fn claim(&self, queue: &str) -> bool;
 
     /// Gives a queue back.
@@ -105,8 +140,12 @@ pub trait Store: Send + Sync + 'static {
     fn put(&self, message: NewMessage) -> impl Future<Output = Result<Put, StoreError>> + Send;
 
     /// Changes a message; `false` if there is none at this place in the state from which that leads.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`] if it is one that waits and another process delivers the queue.
     fn change(
         &self,
+        queue: &str,
         place: i64,
         change: Change,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
@@ -140,6 +179,73 @@ pub trait Store: Send + Sync + 'static {
         before: Stamp,
         most: usize,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+
+    /// Whether other processes push into the same queues, and may deliver them.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Takes a queue for delivering it; `false` if another process has it.
+    fn own(&self, queue: &str) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        let _ = queue;
+        async { Ok(true) }
+    }
+
+    /// Gives up delivering a queue, at once as far as this process goes.
+    fn disown(&self, queue: &str) {
+        let _ = queue;
+    }
+
+    /// Waits until a delivery may begin.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`] if another process may deliver the queue.
+    fn owns(&self, queue: &str) -> impl Future<Output = Result<(), StoreError>> + Send {
+        let _ = queue;
+        async { Ok(()) }
+    }
+
+    /// Waits until it may be worthwhile to try [`Store::own`] again.
+    fn unowned(&self, queue: &str) -> impl Future<Output = ()> + Send {
+        let _ = queue;
+        std::future::pending()
+    }
+
+    /// Messages that wait, behind an arrival, in the order in which they came. None that comes later
+    /// stands before one that was told.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`] if another process may deliver the queue.
+    fn arrivals(
+        &self,
+        queue: &str,
+        after: i64,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<Arrival>, StoreError>> + Send {
+        async move {
+            let kept = self.messages(queue, Some(State::Waiting), after, most);
+            let arrival = |message: Kept| Arrival {
+                number: message.place,
+                message,
+            };
+            Ok(kept.await?.into_iter().map(arrival).collect())
+        }
+    }
+
+    /// Waits until there may be arrivals: for ever, unless others push into the queue.
+    fn arrived(&self, queue: &str) -> impl Future<Output = ()> + Send {
+        let _ = queue;
+        std::future::pending()
+    }
+
+    /// What is in a queue; `None` if the one process has counted it.
+    fn counts(
+        &self,
+        queue: &str,
+    ) -> impl Future<Output = Result<Option<Counts>, StoreError>> + Send {
+        let _ = queue;
+        async { Ok(None) }
+    }
 }
 
 /// Adds a note; old ones go when there are too many.
@@ -150,4 +256,4 @@ pub(crate) fn noted(notes: &mut Vec<Note>, note: Note) {
 }
 
 /// What people did about one message, on its record.
-const MOST_NOTES: usize = 20;
+pub(crate) const MOST_NOTES: usize = 20;

@@ -19,6 +19,7 @@
 
 mod lease;
 mod link;
+mod messages;
 mod schema;
 mod statements;
 mod writer;
@@ -33,6 +34,7 @@ use tokio_postgres::Row;
 
 use self::lease::Lease;
 use self::link::{Failure, Link};
+use self::messages::Messages;
 use self::writer::{Work, Writer};
 use super::{Begun, Known, Listed, NewSaga, State, Store, StoreError, read_record};
 use crate::event::{Record, Stamp};
@@ -104,6 +106,7 @@ pub struct Postgres {
 
 struct Inner {
     writer: Writer,
+    messages: Messages,
     lease: Arc<Lease>,
     reader: tokio::sync::Mutex<Link>,
     keeper: AbortHandle,
@@ -146,6 +149,7 @@ impl Postgres {
         Ok(Postgres {
             inner: Arc::new(Inner {
                 writer: Writer::start(Link::new(settings, None), Arc::clone(&lease)),
+                messages: Messages::new(settings, &lease),
                 lease,
                 reader: tokio::sync::Mutex::new(Link::new(settings, None)),
                 keeper,

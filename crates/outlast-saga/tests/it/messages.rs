@@ -15,6 +15,8 @@ pub fn new(queue: &str, id: &str, key: Option<&str>) -> NewMessage {
         payload: b"a \0 b".to_vec(),
         pushed: Stamp(1000),
         expires: Stamp(9000),
+        most: 100,
+        most_bytes: 1000,
     }
 }
 
@@ -38,11 +40,13 @@ async fn put(store: &impl Store, queue: &str, id: &str) -> i64 {
     }
 }
 
-async fn keeps_messages(store: impl Store) {
+pub async fn keeps_messages(store: impl Store) {
     // A queue is one's at a time.
     assert!(store.claim("q") && !store.claim("q") && store.claim("r"));
     store.release("q");
     assert!(store.claim("q"));
+    assert_eq!(store.own("q").await, Ok(true));
+    assert_eq!(store.owns("q").await, Ok(()));
 
     // A push is idempotent by id and content, in its queue.
     let a = put(&store, "q", "a").await;
@@ -84,7 +88,7 @@ async fn keeps_messages(store: impl Store) {
 }
 
 async fn attempts_and_dead_letters(store: &impl Store, a: i64, as_pushed: &Kept) {
-    let change = |place, change| store.change(place, change);
+    let change = |place, change| store.change("q", place, change);
     assert_eq!(change(a, Change::Attempt { attempt: 1 }).await, Ok(true));
     let (due, error) = (Stamp(2000), "busy".to_owned());
     assert_eq!(change(a, Change::Again { due, error }).await, Ok(true));
@@ -162,12 +166,12 @@ async fn lists_and_forgets(store: &impl Store) {
         let place = put(store, "q", id).await;
         if id == "c" || id == "e" {
             store
-                .change(place, Change::Attempt { attempt: 1 })
+                .change("q", place, Change::Attempt { attempt: 1 })
                 .await
                 .unwrap();
             let at = Stamp(if id == "c" { 5000 } else { 8000 });
             assert_eq!(
-                store.change(place, Change::Delivered { at }).await,
+                store.change("q", place, Change::Delivered { at }).await,
                 Ok(true)
             );
             let (kept, payload) = store.read(place).await.unwrap().unwrap();
@@ -201,6 +205,16 @@ async fn lists_and_forgets(store: &impl Store) {
     assert_eq!(ids(store.messages("r", None, 0, 9).await.unwrap()), ["a"]);
     let d = listed(None, 0, 9).await[1].place;
     assert!(put(store, "q", "a").await > d, "no place is given twice");
+
+    // What waits comes in its order, and what is pushed later behind it.
+    let first = store.arrivals("q", 0, 2).await.unwrap();
+    let rest = store.arrivals("q", first[1].number, 9).await.unwrap();
+    put(store, "q", "f").await;
+    let last = store.arrivals("q", rest[0].number, 9).await.unwrap();
+    let arrived = [first, rest, last].concat();
+    assert!(arrived.is_sorted_by_key(|arrival| arrival.number));
+    let arrived = arrived.into_iter().map(|arrival| arrival.message);
+    assert_eq!(ids(arrived.collect()), ["b", "d", "a", "f"]);
 }
 
 #[tokio::test]

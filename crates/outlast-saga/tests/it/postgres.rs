@@ -1,6 +1,8 @@
 //! PostgreSQL: stores and runners that share a real one.
 
 mod processes;
+mod queue_processes;
+mod queues;
 mod server;
 
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use outlast_saga::{Flow, Limits, Runner, Step};
 
 use self::server::{Server, Wire};
 use crate::conformance::{keeps_what_it_should, new, record, takes_many_at_once};
+use crate::messages::keeps_messages;
 
 fn known() -> Vec<Known> {
     vec![Known {
@@ -37,6 +40,7 @@ async fn it_does_what_every_store_does() {
     let server = Server::start();
     keeps_what_it_should(store(&server.database("one")).await).await;
     takes_many_at_once(store(&server.database("two")).await).await;
+    keeps_messages(store(&server.database("messages")).await).await;
 
     // Runners that start together make the tables once.
     let settings = server.database("three");
@@ -53,7 +57,7 @@ async fn it_does_what_every_store_does() {
     let newer = Postgres::connect(&settings, Config::default()).await;
     let newer = newer.unwrap_err().to_string();
     assert!(
-        newer.contains("version 99, and this program knows up to 1"),
+        newer.contains("version 99, and this program knows up to 2"),
         "{newer}"
     );
     let short = Config::default().lease(Duration::from_millis(999));

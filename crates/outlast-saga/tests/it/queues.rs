@@ -493,6 +493,7 @@ impl Store for Failing {
 
     async fn change(
         &self,
+        queue: &str,
         place: i64,
         change: outlast_saga::queue::store::Change,
     ) -> Result<bool, StoreError> {
@@ -500,8 +501,8 @@ impl Store for Failing {
         let failed = Err(StoreError::Failed("for now".to_owned()));
         match number % 4 {
             0 => failed,
-            2 => self.inner.change(place, change).await.and(failed),
-            _ => self.inner.change(place, change).await,
+            2 => self.inner.change(queue, place, change).await.and(failed),
+            _ => self.inner.change(queue, place, change).await,
         }
     }
 

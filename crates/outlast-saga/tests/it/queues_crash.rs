@@ -18,18 +18,39 @@ use outlast_saga::queue::{Config, Delivery, DeliveryError, Message, Queue, State
 use outlast_saga::store::sqlite::Sqlite;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 
-const MESSAGES: u32 = 10_000;
-const KEYS: u32 = 100;
+pub const MESSAGES: u32 = 10_000;
+pub const KEYS: u32 = 100;
 
 /// What the receiver knows.
 #[derive(Default)]
-struct Ledger {
+pub struct Ledger {
     /// By key: the numbers of messages in the order of their effects.
-    effects: BTreeMap<u32, Vec<u32>>,
+    pub effects: BTreeMap<u32, Vec<u32>>,
     /// How often each was asked.
-    asked: HashMap<u32, u32>,
+    pub asked: HashMap<u32, u32>,
     /// Those that were asked again when a later one of their key had had its effect.
-    late: Vec<u32>,
+    pub late: Vec<u32>,
+}
+
+impl Ledger {
+    /// All messages, each once, in the order of their keys.
+    pub fn check(&self) {
+        for (key, effects) in &self.effects {
+            let in_order: Vec<_> = (*key..MESSAGES).step_by(KEYS as usize).collect();
+            assert_eq!(*effects, in_order, "key {key}: all, each once, in order");
+        }
+        assert_eq!(self.effects.len(), KEYS as usize);
+    }
+}
+
+/// A receiver; where it is, and its ledger.
+pub fn receiver() -> (String, Arc<Mutex<Ledger>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let ledger = Arc::new(Mutex::new(Ledger::default()));
+    let served = Arc::clone(&ledger);
+    std::thread::spawn(move || serve(listener, served));
+    (address, ledger)
 }
 
 fn serve(listener: TcpListener, ledger: Arc<Mutex<Ledger>>) {
@@ -130,7 +151,7 @@ async fn deliver(queue: &Queue<Sqlite>, receiver: String) {
     running.await.unwrap().unwrap();
 }
 
-async fn ask(receiver: &str, delivery: &Delivery) -> Result<(), DeliveryError> {
+pub async fn ask(receiver: &str, delivery: &Delivery) -> Result<(), DeliveryError> {
     let unknown = |error: std::io::Error| DeliveryError::unknown(error.to_string());
     let stream = tokio::net::TcpStream::connect(receiver).await;
     let mut stream = stream.map_err(|error| DeliveryError::transient(error.to_string()))?;
@@ -208,11 +229,7 @@ fn ten_thousand_messages_survive_kills() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let receiver = listener.local_addr().unwrap().to_string();
-    let ledger = Arc::new(Mutex::new(Ledger::default()));
-    let served = Arc::clone(&ledger);
-    std::thread::spawn(move || serve(listener, served));
+    let (receiver, ledger) = receiver();
 
     // Killed while it pushes: what it said is pushed is there.
     let said = pushed(start(folder.path(), None), 3000);
@@ -250,11 +267,7 @@ fn ten_thousand_messages_survive_kills() {
     }
 
     let ledger = ledger.lock().unwrap();
-    for (key, effects) in &ledger.effects {
-        let in_order: Vec<_> = (*key..MESSAGES).step_by(KEYS as usize).collect();
-        assert_eq!(*effects, in_order, "key {key}: all, each once, in order");
-    }
-    assert_eq!(ledger.effects.len(), KEYS as usize);
+    ledger.check();
     assert_eq!(
         ledger.late,
         Vec::<u32>::new(),

@@ -38,7 +38,7 @@ impl Store for Memory {
         Ok(self.messages().put(message))
     }
 
-    async fn change(&self, place: i64, change: Change) -> Result<bool, StoreError> {
+    async fn change(&self, _queue: &str, place: i64, change: Change) -> Result<bool, StoreError> {
         let mut messages = self.messages();
         let one = messages.all.get_mut(&place);
         let Some(one) = one.filter(|one| one.kept.state == change.from()) else {

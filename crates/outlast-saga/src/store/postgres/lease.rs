@@ -1,4 +1,4 @@
-//! Whose sagas are, as far as this runner knows.
+//! Whose sagas and queues are, as far as this runner knows.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +22,17 @@ pub(super) struct Lease {
     changed: Notify,
     /// There may be something to claim.
     free: Notify,
+    /// Of queues that somebody has open here.
+    ears: Mutex<HashMap<String, Arc<Ears>>>,
+}
+
+/// What others tell of a queue.
+#[derive(Debug, Default)]
+pub(super) struct Ears {
+    /// There may be messages that were pushed elsewhere.
+    pub(super) arrived: Notify,
+    /// Nobody may deliver it.
+    pub(super) free: Notify,
 }
 
 #[derive(Debug)]
@@ -34,6 +45,15 @@ struct Known {
     until: Instant,
     has_left: bool,
     held: HashMap<String, Held>,
+    /// Queues that are delivered here.
+    owned: HashMap<String, Owned>,
+}
+
+/// Under which runner and epoch this process delivers a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Owned {
+    pub(super) runner: i64,
+    pub(super) epoch: i64,
 }
 
 /// A saga of this runner.
@@ -57,9 +77,11 @@ impl Lease {
                 until: Instant::now(),
                 has_left: false,
                 held: HashMap::new(),
+                owned: HashMap::new(),
             }),
             changed: Notify::new(),
             free: Notify::new(),
+            ears: Mutex::default(),
         }
     }
 
@@ -74,6 +96,7 @@ impl Lease {
         known.entered = (Stamp(rows[0].get::<_, i64>(1) as u64), Instant::now());
         known.until = sent + self.time;
         known.held.clear();
+        known.owned.clear();
         drop(known);
         self.changed.notify_waiters();
         self.free.notify_one();
@@ -99,13 +122,23 @@ impl Lease {
 
     /// Waits until enough of it is left to begin something for a saga.
     pub(super) async fn ready(&self, id: &str, length: u64) -> Result<(), StoreError> {
+        let is_own = |known: &Known| known.held.get(id).is_some_and(|held| held.length == length);
+        self.enough(id, is_own).await
+    }
+
+    /// Waits until enough of it is left to begin a delivery.
+    pub(super) async fn owns(&self, queue: &str) -> Result<(), StoreError> {
+        self.enough(queue, |known| known.owned.contains_key(queue))
+            .await
+    }
+
+    async fn enough(&self, id: &str, is_own: impl Fn(&Known) -> bool) -> Result<(), StoreError> {
         loop {
             // It hears what happens from now on.
             let changed = self.changed.notified();
             {
                 let known = self.known();
-                let held = known.held.get(id);
-                if held.is_none_or(|held| held.length != length) {
+                if !is_own(&known) {
                     return Err(StoreError::Lost { id: id.to_owned() });
                 }
                 if Instant::now() + self.time / 3 < known.until {
@@ -137,6 +170,59 @@ impl Lease {
         then.after(entered.elapsed())
     }
 
+    /// Something was pushed into a queue, or, if none is named, some may be nobody's.
+    pub(super) fn hear_of_queue(&self, queue: &str) {
+        let ears = self.ears.lock().unwrap_or_else(PoisonError::into_inner);
+        match queue {
+            "" => ears.values().for_each(|ears| ears.free.notify_one()),
+            queue => {
+                if let Some(ears) = ears.get(queue) {
+                    ears.arrived.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Somebody has a queue open here; `false` if somebody had.
+    pub(super) fn open(&self, queue: &str) -> bool {
+        let mut ears = self.ears.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = !ears.contains_key(queue);
+        ears.entry(queue.to_owned()).or_default();
+        is_new
+    }
+
+    pub(super) fn close(&self, queue: &str) {
+        let mut ears = self.ears.lock().unwrap_or_else(PoisonError::into_inner);
+        ears.remove(queue);
+    }
+
+    /// What others tell of a queue; `None` if nobody has it open.
+    pub(super) fn ears(&self, queue: &str) -> Option<Arc<Ears>> {
+        let ears = self.ears.lock().unwrap_or_else(PoisonError::into_inner);
+        ears.get(queue).cloned()
+    }
+
+    /// How long it is.
+    pub(super) fn lasts(&self) -> Duration {
+        self.time
+    }
+
+    /// A queue is delivered here, if this is still the runner of that row.
+    pub(super) fn own(&self, queue: &str, owned: Owned) {
+        let mut known = self.known();
+        if known.runner == owned.runner && !known.has_left {
+            known.owned.insert(queue.to_owned(), owned);
+        }
+    }
+
+    pub(super) fn owned(&self, queue: &str) -> Option<Owned> {
+        self.known().owned.get(queue).copied()
+    }
+
+    pub(super) fn disown(&self, queue: &str) -> Option<Owned> {
+        self.known().owned.remove(queue)
+    }
+
     pub(super) fn runner(&self) -> i64 {
         self.known().runner
     }
@@ -150,6 +236,7 @@ impl Lease {
         let mut known = self.known();
         known.has_left = true;
         known.held.clear();
+        known.owned.clear();
         drop(known);
         self.changed.notify_waiters();
     }

@@ -96,8 +96,12 @@ impl Link {
             while let Some(Ok(message)) =
                 std::future::poll_fn(|cx| connection.poll_message(cx)).await
             {
-                if let (AsyncMessage::Notification(_), Some(lease)) = (message, &hears) {
-                    lease.hear();
+                let (AsyncMessage::Notification(told), Some(lease)) = (message, &hears) else {
+                    continue;
+                };
+                match told.channel() {
+                    "outlast_queue" => lease.hear_of_queue(told.payload()),
+                    _ => lease.hear(),
                 }
             }
         });
@@ -107,7 +111,8 @@ impl Link {
         };
         open.run(SETTINGS).await?;
         if self.hears.is_some() {
-            open.run("LISTEN outlast_saga").await?;
+            open.run("LISTEN outlast_saga; LISTEN outlast_queue")
+                .await?;
         }
         Ok(open)
     }

@@ -49,9 +49,12 @@ async fn within(open: &Open) -> Result<(), StoreError> {
 /// Of all who migrate; the digits mean nothing.
 const LOCK: i64 = 0x0071_a57a;
 
-/// What leads from each version to the next one. A row of a saga changes with every record; there is
-/// room for its next version on the same page, and then no index changes.
-const STEPS: [&str; 1] = ["CREATE TABLE outlast_runner (\
+/// What leads from each version to the next one: sagas, and then queues.
+const STEPS: [&str; 2] = [SAGAS, QUEUES];
+
+/// A row of a saga changes with every record; there is room for its next version on the same page, and
+/// then no index changes.
+const SAGAS: &str = "CREATE TABLE outlast_runner (\
        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, \
        began timestamptz NOT NULL DEFAULT clock_timestamp(), until timestamptz NOT NULL); \
      CREATE TABLE outlast_saga (\
@@ -62,4 +65,25 @@ const STEPS: [&str; 1] = ["CREATE TABLE outlast_runner (\
      CREATE INDEX outlast_saga_state ON outlast_saga (state, place); \
      CREATE TABLE outlast_record (\
        saga bigint NOT NULL, seq bigint NOT NULL, at bigint NOT NULL, epoch bigint NOT NULL, \
-       events text NOT NULL, PRIMARY KEY (saga, seq))"];
+       events text NOT NULL, PRIMARY KEY (saga, seq))";
+
+/// What pushes change of a queue and what deliveries change are rows of different tables, so that neither
+/// waits for the other; what is in it is the difference. Places and arrivals are numbers of one sequence, in
+/// each queue in the order of commits.
+const QUEUES: &str = "CREATE SEQUENCE outlast_place; \
+     CREATE TABLE outlast_queue (\
+       name text PRIMARY KEY, messages bigint NOT NULL, bytes bigint NOT NULL) \
+       WITH (fillfactor = 10); \
+     CREATE TABLE outlast_delivery (\
+       queue text PRIMARY KEY, runner bigint, epoch bigint NOT NULL, \
+       messages bigint NOT NULL DEFAULT 0, bytes bigint NOT NULL DEFAULT 0, \
+       dead bigint NOT NULL DEFAULT 0) WITH (fillfactor = 10); \
+     CREATE TABLE outlast_message (\
+       place bigint PRIMARY KEY, queue text NOT NULL, id text NOT NULL, key text, hash bytea NOT NULL, \
+       size bigint NOT NULL, state smallint NOT NULL, pushed bigint NOT NULL, \
+       expires bigint NOT NULL, arrived bigint NOT NULL, attempts bigint NOT NULL DEFAULT 0, \
+       due bigint NOT NULL, ended bigint, error text, notes text, payload bytea, \
+       UNIQUE (queue, id)) WITH (fillfactor = 80); \
+     CREATE INDEX outlast_message_arrived ON outlast_message (queue, arrived) WHERE state = 0; \
+     CREATE INDEX outlast_message_state ON outlast_message (queue, state, place); \
+     CREATE INDEX outlast_message_ended ON outlast_message (queue, ended) WHERE state >= 20";

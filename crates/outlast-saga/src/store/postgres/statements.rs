@@ -27,7 +27,7 @@ pub(super) const RENEW: &str = "UPDATE outlast_runner \
     SET until = clock_timestamp() + $2::bigint * interval '1 millisecond' WHERE id = $1 RETURNING id";
 
 pub(super) const LEAVE: &str = "WITH gone AS (DELETE FROM outlast_runner WHERE id = $1 RETURNING id) \
-    SELECT pg_notify('outlast_saga', '') FROM gone";
+    SELECT pg_notify('outlast_saga', ''), pg_notify('outlast_queue', '') FROM gone";
 
 /// Those who were not heard of for as long as their lease. Whoever renews at the same time is heard of.
 pub(super) const STRIKE_OFF: &str = "DELETE FROM outlast_runner \

@@ -39,7 +39,7 @@ impl Store for Sqlite {
             .await
     }
 
-    async fn change(&self, place: i64, change: Change) -> Result<bool, StoreError> {
+    async fn change(&self, _queue: &str, place: i64, change: Change) -> Result<bool, StoreError> {
         self.write(|done| writer::Work::Message(Work::Change(place, change, done)))
             .await
     }

@@ -69,7 +69,7 @@ fn child() {
 }
 
 /// A database that is away comes back.
-async fn until_it_works<T, E: std::fmt::Display>(work: impl AsyncFn() -> Result<T, E>) -> T {
+pub async fn until_it_works<T, E: std::fmt::Display>(work: impl AsyncFn() -> Result<T, E>) -> T {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         match work().await {
@@ -159,10 +159,10 @@ impl Trial {
 }
 
 /// A child that ends with the test.
-struct Runs(Child);
+pub struct Runs(pub Child);
 
 impl Runs {
-    fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         let process = self.0.id().to_string();
         let sent = Command::new("kill")
             .args([signal, &process])
@@ -171,7 +171,7 @@ impl Runs {
         assert!(sent.success());
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -189,7 +189,7 @@ impl Runs {
     }
 
     /// `false` if it takes longer.
-    fn ends(&mut self, within: Duration) -> bool {
+    pub fn ends(&mut self, within: Duration) -> bool {
         let end = Instant::now() + within;
         while Instant::now() < end {
             if let Some(status) = self.0.try_wait().unwrap() {
@@ -388,5 +388,5 @@ fn an_order_survives_a_kill_at_every_transition_of_a_runner() {
 
 const AT_ONCE: usize = 12;
 /// Shorter than anybody would have it.
-const LEASE: Duration = Duration::from_secs(2);
-const LONG_ENOUGH: Duration = Duration::from_secs(60);
+pub const LEASE: Duration = Duration::from_secs(2);
+pub const LONG_ENOUGH: Duration = Duration::from_secs(60);

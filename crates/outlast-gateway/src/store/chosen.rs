@@ -1,0 +1,168 @@
+//! A store of either kind does what its kind does.
+
+use outlast_saga::queue::store::{self as queue, Arrival, Change, Counts, NewMessage, Put};
+use outlast_saga::queue::{Kept, State as At};
+use outlast_saga::store::{Begun, Known, Listed, NewSaga, State, Store, StoreError};
+use outlast_saga::{Record, Stamp};
+
+use super::Chosen;
+
+/// What both can do, by the one that it is.
+macro_rules! either {
+    ($chosen:expr, $store:ident => $what:expr) => {
+        match $chosen {
+            Chosen::Sqlite($store) => $what,
+            Chosen::Postgres($store) => $what,
+        }
+    };
+}
+
+impl Store for Chosen {
+    fn time(&self) -> Stamp {
+        either!(self, store => Store::time(store))
+    }
+
+    async fn begin(&self, saga: NewSaga) -> Result<Begun, StoreError> {
+        either!(self, store => store.begin(saga).await)
+    }
+
+    async fn append(&self, id: &str, record: Record, state: State) -> Result<(), StoreError> {
+        either!(self, store => store.append(id, record, state).await)
+    }
+
+    async fn log(&self, id: &str) -> Result<Vec<Record>, StoreError> {
+        either!(self, store => store.log(id).await)
+    }
+
+    async fn find(&self, id: &str) -> Result<Option<Listed>, StoreError> {
+        either!(self, store => store.find(id).await)
+    }
+
+    async fn list(
+        &self,
+        state: Option<State>,
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        either!(self, store => store.list(state, after, most).await)
+    }
+
+    async fn forget(&self, before: Stamp, most: usize) -> Result<usize, StoreError> {
+        either!(self, store => store.forget(before, most).await)
+    }
+
+    async fn claim(
+        &self,
+        known: &[Known],
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        either!(self, store => Store::claim(store, known, after, most).await)
+    }
+
+    async fn take(&self, id: &str) -> Result<bool, StoreError> {
+        either!(self, store => store.take(id).await)
+    }
+
+    async fn release(&self, id: &str) {
+        either!(self, store => Store::release(store, id).await);
+    }
+
+    async fn ready(&self, id: &str, length: u64) -> Result<(), StoreError> {
+        either!(self, store => store.ready(id, length).await)
+    }
+
+    async fn freed(&self) {
+        either!(self, store => store.freed().await);
+    }
+
+    async fn runner_of(&self, id: &str) -> Result<Option<String>, StoreError> {
+        either!(self, store => store.runner_of(id).await)
+    }
+}
+
+impl queue::Store for Chosen {
+    fn time(&self) -> Stamp {
+        either!(self, store => queue::Store::time(store))
+    }
+
+    fn claim(&self, name: &str) -> bool {
+        either!(self, store => queue::Store::claim(store, name))
+    }
+
+    fn release(&self, name: &str) {
+        either!(self, store => queue::Store::release(store, name));
+    }
+
+    async fn put(&self, message: NewMessage) -> Result<Put, StoreError> {
+        either!(self, store => store.put(message).await)
+    }
+
+    async fn change(&self, name: &str, place: i64, change: Change) -> Result<bool, StoreError> {
+        either!(self, store => store.change(name, place, change).await)
+    }
+
+    async fn read(&self, place: i64) -> Result<Option<(Kept, Vec<u8>)>, StoreError> {
+        either!(self, store => queue::Store::read(store, place).await)
+    }
+
+    async fn message(&self, name: &str, id: &str) -> Result<Option<Kept>, StoreError> {
+        either!(self, store => store.message(name, id).await)
+    }
+
+    async fn messages(
+        &self,
+        name: &str,
+        state: Option<At>,
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<Kept>, StoreError> {
+        either!(self, store => store.messages(name, state, after, most).await)
+    }
+
+    async fn forget_messages(
+        &self,
+        name: &str,
+        before: Stamp,
+        most: usize,
+    ) -> Result<usize, StoreError> {
+        either!(self, store => store.forget_messages(name, before, most).await)
+    }
+
+    fn is_shared(&self) -> bool {
+        either!(self, store => store.is_shared())
+    }
+
+    async fn own(&self, name: &str) -> Result<bool, StoreError> {
+        either!(self, store => store.own(name).await)
+    }
+
+    fn disown(&self, name: &str) {
+        either!(self, store => store.disown(name));
+    }
+
+    async fn owns(&self, name: &str) -> Result<(), StoreError> {
+        either!(self, store => store.owns(name).await)
+    }
+
+    async fn unowned(&self, name: &str) {
+        either!(self, store => store.unowned(name).await);
+    }
+
+    async fn arrivals(
+        &self,
+        name: &str,
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<Arrival>, StoreError> {
+        either!(self, store => store.arrivals(name, after, most).await)
+    }
+
+    async fn arrived(&self, name: &str) {
+        either!(self, store => store.arrived(name).await);
+    }
+
+    async fn counts(&self, name: &str) -> Result<Option<Counts>, StoreError> {
+        either!(self, store => store.counts(name).await)
+    }
+}
