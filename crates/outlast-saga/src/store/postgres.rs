@@ -21,7 +21,9 @@ mod lease;
 mod link;
 mod messages;
 mod schema;
+mod settings;
 mod statements;
+mod tls;
 mod writer;
 
 use std::sync::Arc;
@@ -35,6 +37,7 @@ use tokio_postgres::Row;
 use self::lease::Lease;
 use self::link::{Failure, Link};
 use self::messages::Messages;
+use self::settings::Settings;
 use self::writer::{Work, Writer};
 use super::{Begun, Known, Listed, NewSaga, State, Store, StoreError, read_record};
 use crate::event::{Record, Stamp};
@@ -130,10 +133,11 @@ impl Drop for Inner {
 impl Postgres {
     /// Connects, makes tables or brings them up to date, and enters as a runner. `settings` is a
     /// connection string, `postgres://user:password@host/database` or `host=.. user=..`; tables are in
-    /// the first schema of its search path. There is no TLS.
+    /// the first schema of its search path. `sslmode`, `sslrootcert`, `sslcert` and `sslkey` are as in
+    /// libpq; `sslmode` is `prefer` by default.
     ///
     /// # Errors
-    /// If `settings` is no connection string, the lease is too short, the database does not answer, or
+    /// If `settings` is no connection string, names files that cannot be read, the lease is too short, the database does not answer, or
     /// its tables are of a newer version.
     pub async fn connect(settings: &str, config: Config) -> Result<Postgres, StoreError> {
         if config.lease < SHORTEST_LEASE {
@@ -141,7 +145,7 @@ impl Postgres {
             return Err(StoreError::Failed(message));
         }
         let lease = Arc::new(Lease::new(config.lease));
-        let settings = &link::settings(settings, &config)?;
+        let settings = &Settings::read(settings, &config)?;
         let mut keeper = Link::new(settings, Some(Arc::clone(&lease)));
         schema::migrate(&mut keeper).await?;
         lease.enter(&mut keeper, &config.name).await?;

@@ -4,6 +4,7 @@ mod processes;
 mod queue_processes;
 mod queues;
 mod server;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, NoTls, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Row, Statement};
 
 use super::super::StoreError;
 use super::lease::Lease;
+use super::settings::Settings;
 
 /// Why the database did not do it.
 #[derive(Clone, Debug)]
@@ -33,36 +33,15 @@ impl From<Failure> for StoreError {
     }
 }
 
-/// Reads a connection string.
-pub(super) fn settings(
-    text: &str,
-    config: &super::Config,
-) -> Result<tokio_postgres::Config, StoreError> {
-    // The error is not told: it may show a part of a password.
-    let mut settings: tokio_postgres::Config = text.parse().map_err(|_| {
-        let message = "the settings must be like postgres://user:password@host:5432/database";
-        StoreError::Failed(message.to_owned())
-    })?;
-    let has_password = settings.get_password().is_some();
-    let default = config.default_password.as_ref().filter(|_| !has_password);
-    if let Some(password) = config.password.as_ref().or(default) {
-        settings.password(password);
-    }
-    settings.connect_timeout(LONGEST_CONNECT);
-    // Of several hosts, the one to write to.
-    settings.target_session_attrs(TargetSessionAttrs::ReadWrite);
-    Ok(settings)
-}
-
 pub(super) struct Link {
-    settings: tokio_postgres::Config,
+    settings: Settings,
     /// Hears of sagas that are free.
     hears: Option<Arc<Lease>>,
     open: Option<Arc<Open>>,
 }
 
 impl Link {
-    pub(super) fn new(settings: &tokio_postgres::Config, hears: Option<Arc<Lease>>) -> Link {
+    pub(super) fn new(settings: &Settings, hears: Option<Arc<Lease>>) -> Link {
         Link {
             settings: settings.clone(),
             hears,
@@ -89,7 +68,9 @@ impl Link {
 
     #[expect(clippy::disallowed_methods, reason = "a connection is a task")]
     async fn connect(&self) -> Result<Open, Failure> {
-        let (client, mut connection) = self.settings.connect(NoTls).await.map_err(failure)?;
+        let tls = self.settings.tls.clone();
+        let connected = self.settings.client.connect(tls).await;
+        let (client, mut connection) = connected.map_err(failure)?;
         let hears = self.hears.clone();
         tokio::spawn(async move {
             // It ends with an error, or when its client is dropped; the client tells of both.
@@ -196,6 +177,9 @@ fn failure(error: tokio_postgres::Error) -> Failure {
         if let Some(source) = std::error::Error::source(&error) {
             text = format!("{text}: {source}");
         }
+        if text.contains("invalid peer certificate") {
+            text.push_str("; name the root of its certificate with sslrootcert=FILE");
+        }
         return Failure::Cut(text);
     };
     let text = format!("{} ({})", said.message(), said.code().code());
@@ -216,7 +200,7 @@ const DAMAGED: [&str; 2] = ["XX001", "XX002"];
 const LATE: &str = "the database did not answer in time";
 /// A database that takes longer is taken for one that is away.
 const LONGEST: Duration = Duration::from_secs(15);
-const LONGEST_CONNECT: Duration = Duration::from_secs(5);
+pub(super) const LONGEST_CONNECT: Duration = Duration::from_secs(5);
 /// A server that would tell of commits that are not on its disk is asked to tell when they are; one
 /// whose client is away holds no locks for long.
 const SETTINGS: &str = "SELECT set_config('synchronous_commit', 'on', false) \

@@ -27,13 +27,14 @@ use tokio_postgres::types::ToSql;
 use self::writer::{Work, Writer};
 use super::lease::Lease;
 use super::link::Link;
+use super::settings::Settings;
 use super::{Postgres, Stamp, StoreError};
 use crate::queue::store::{Arrival, Change, Counts, NewMessage, Put, Store};
 use crate::queue::{Kept, State};
 
 /// The writers of messages.
 pub(super) struct Messages {
-    settings: tokio_postgres::Config,
+    settings: Settings,
     lease: Arc<Lease>,
     /// Where the tasks run.
     runtime: Handle,
@@ -42,7 +43,7 @@ pub(super) struct Messages {
 }
 
 impl Messages {
-    pub(super) fn new(settings: &tokio_postgres::Config, lease: &Arc<Lease>) -> Messages {
+    pub(super) fn new(settings: &Settings, lease: &Arc<Lease>) -> Messages {
         Messages {
             settings: settings.clone(),
             lease: Arc::clone(lease),

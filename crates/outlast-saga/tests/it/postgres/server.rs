@@ -19,6 +19,11 @@ pub struct Server {
 impl Server {
     /// Starts one and waits until it answers.
     pub fn start() -> Server {
+        Server::start_with(|_| {})
+    }
+
+    /// Starts one whose folder of data was changed before.
+    pub fn start_with(change: impl Fn(&Path)) -> Server {
         let folder = tempfile::tempdir().unwrap();
         if is_root() {
             run(Command::new("chown").arg("postgres").arg(folder.path()));
@@ -28,6 +33,11 @@ impl Server {
         run(make
             .arg(folder.path().join("data"))
             .current_dir(folder.path()));
+        let data = folder.path().join("data");
+        change(&data);
+        if is_root() {
+            run(Command::new("chown").arg("-R").arg("postgres").arg(data));
+        }
         // Somebody else may take a port between its choice and its use.
         for _ in 0..5 {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
