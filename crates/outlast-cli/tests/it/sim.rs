@@ -47,12 +47,48 @@ routes:
   all: { match: /**, upstream: db }
 ";
 
+/// Orders over two services of which one is away for a while, under a runner that crashes.
+const ORDERS: &str = "\
+policy: orders.policy.yaml
+for: 60s
+runs: 3
+services:
+  payment: { work: 50ms, lost: 1% }
+  shipping: { work: 50ms, declines: 2% }
+sagas:
+  order: { rate: 10/s, cancels: 1% }
+runner: { crashes_every: 1500, restart: 2s }
+timeline:
+  - { service: shipping, from: 20s, to: 30s, fault: away }
+  - { runner: crashes, from: 40s, to: 42s }
+promises:
+  - settled >= 100%
+  - no half-done sagas
+  - no work done twice
+  - completed >= 99%
+";
+const STEPS: &str = "\
+gateway: { listen: 127.0.0.1:8080, admin: 127.0.0.1:9900 }
+upstreams:
+  payment: { endpoints: http://payment:8080 }
+  shipping: { endpoints: http://shipping:8080 }
+sagas:
+  definitions:
+    order:
+      version: 1
+      steps:
+        - { name: charge, upstream: payment, request: POST /charges, undo: { request: DELETE /charges } }
+        - { name: ship, upstream: shipping, request: POST /parcels, undo: { request: DELETE /parcels } }
+";
+
 fn world() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let files = [
         ("queue.yaml", SCENARIO),
         ("policy.yaml", BOUNDED),
         ("naive.yaml", NAIVE),
+        ("orders.yaml", ORDERS),
+        ("orders.policy.yaml", STEPS),
     ];
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).unwrap();
@@ -78,11 +114,14 @@ fn what_it_prints_is_on_record() {
         ("against", "queue.yaml --vs naive.yaml --runs 3"),
         ("one", "queue.yaml --runs 1 --seed 9"),
         ("limit", "queue.yaml --find-limit load"),
+        ("sagas", "orders.yaml"),
     ] {
         let (code, told, errors) = sim(folder.path(), arguments);
+        // What is promised of orders is broken while shipping is away.
+        let expected = if name == "sagas" { 1 } else { 0 };
         assert_eq!(
             (code, errors.as_str()),
-            (Some(0), ""),
+            (Some(expected), ""),
             "{arguments}\n{told}"
         );
         let file = format!("{}/tests/golden/sim/{name}.txt", env!("CARGO_MANIFEST_DIR"));
@@ -123,6 +162,37 @@ fn what_is_compared_has_a_last_line() {
         told.ends_with("\nboth files do the same here, event by event\n\n"),
         "{told}"
     );
+}
+
+#[test]
+fn sagas_are_told_to_machines_and_drawn() {
+    let folder = world();
+    let (_, told, _) = sim(folder.path(), "orders.yaml --json --runs 2");
+    let document: Value = serde_json::from_str(&told).unwrap();
+    let policy = &document["policies"][0];
+    // Nobody calls.
+    assert_eq!(policy["measures"], serde_json::json!({}));
+    let of_all = &policy["sagas"]["order"];
+    assert_eq!(of_all["half_done"]["most"], 0.0, "{told}");
+    let run = &policy["runs"][1];
+    let order = &run["sagas"]["order"];
+    let shares = order["completed"].as_f64().unwrap() + order["compensated"].as_f64().unwrap();
+    assert!((shares - 1.0).abs() < 1e-9, "{order}");
+    assert!(
+        order["attempts_at_charge"].as_f64().unwrap() >= 1.0,
+        "{order}"
+    );
+    assert!(run["runner"]["crashes"].as_u64().unwrap() >= 2, "{run}");
+    sim(folder.path(), "orders.yaml --runs 2 --plot orders.svg");
+    let drawn = std::fs::read_to_string(folder.path().join("orders.svg")).unwrap();
+    for part in [
+        "sagas in flight",
+        "sagas that end undone",
+        "the runner crashes",
+    ] {
+        assert!(drawn.contains(part), "{part}");
+    }
+    assert!(!drawn.contains("goodput"), "nobody calls");
 }
 
 #[test]
