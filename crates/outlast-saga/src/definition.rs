@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use outlast_core::backoff::Backoff;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// The steps of a saga.
@@ -66,15 +65,25 @@ pub struct Tries {
     backoff: Backoff,
 }
 
+/// How somebody is asked whether a step was done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Query {
+    timeout: Duration,
+    tries: Tries,
+}
+
 /// What is done about an attempt of which nobody knows whether it did its work.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum OnUnknown {
     /// It is tried again with the same key.
     #[default]
     Retry,
     /// It is given up, and undone as if it had been done.
     Compensate,
+    /// Somebody who knows is asked. Was it done, the saga goes on as if the attempt had succeeded; was it
+    /// not, it is tried again if there are attempts left, and otherwise given up without need of an undo.
+    /// If the question stays open it is given up, and undone as if it had been done.
+    Query(Query),
 }
 
 impl Definition {
@@ -306,26 +315,55 @@ impl Step {
         self.on_unknown == OnUnknown::Compensate
     }
 
+    /// How long a question whether it was done may take; `None` if nobody is asked.
+    pub fn query_time(&self) -> Option<Duration> {
+        self.query().map(|query| query.timeout)
+    }
+
+    pub(crate) fn query_tries(&self) -> Option<Tries> {
+        self.query().map(|query| query.tries)
+    }
+
+    fn query(&self) -> Option<Query> {
+        match self.on_unknown {
+            OnUnknown::Query(query) => Some(query),
+            OnUnknown::Retry | OnUnknown::Compensate => None,
+        }
+    }
+
     /// Whether there is code for what it says.
     #[cfg(feature = "runner")]
-    pub(crate) fn check_code(&self, undoes: bool) -> Result<(), DefinitionError> {
+    pub(crate) fn check_code(&self, undoes: bool, asks: bool) -> Result<(), DefinitionError> {
+        let name = &self.name;
+        let refuse = |what: &str| Err(DefinitionError(format!("`{name}` {what}")));
         match (self.undo.is_some(), undoes) {
+            (true, true) | (false, false) => {}
+            (true, false) => {
+                return refuse(
+                    "says how it is undone, and has no code for it: use `step_with_undo`",
+                );
+            }
+            (false, true) => {
+                return refuse("has code that undoes it: say how with `Step::undo`");
+            }
+        }
+        match (self.query().is_some(), asks) {
             (true, true) | (false, false) => Ok(()),
-            (true, false) => Err(DefinitionError(format!(
-                "`{}` says how it is undone, and has no code for it: use `step_with_undo`",
-                self.name
-            ))),
-            (false, true) => Err(DefinitionError(format!(
-                "`{}` has code that undoes it: say how with `Step::undo`",
-                self.name
-            ))),
+            (true, false) => refuse(
+                "asks when nobody knows whether it was done, and has no code for it: add `Flow::query` behind it",
+            ),
+            (false, true) => {
+                refuse("has code that asks whether it was done: say how with `OnUnknown::Query`")
+            }
         }
     }
 
     fn check(&self) -> Result<(), String> {
         let name = &self.name;
         let undo = self.undo.iter().map(|undo| (undo.timeout, undo.tries));
-        for (timeout, tries) in std::iter::once((self.timeout, self.tries)).chain(undo) {
+        let query = self.query().map(|query| (query.timeout, query.tries));
+        let own = std::iter::once((self.timeout, self.tries));
+        for (timeout, tries) in own.chain(undo).chain(query) {
             if timeout.is_zero() {
                 return Err(format!("`{name}` has no time: give it a timeout"));
             }
@@ -372,6 +410,35 @@ impl Default for Undo {
     }
 }
 
+impl Query {
+    /// Asked three times, 30 s each, with the default waits of [`Tries`].
+    pub fn new() -> Query {
+        Query {
+            timeout: Duration::from_secs(30),
+            tries: Tries::new(3),
+        }
+    }
+
+    /// How long one question may take. Default 30 s.
+    pub fn timeout(mut self, timeout: Duration) -> Query {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How often it is asked before the step is given up and undone as if it had been done. Default:
+    /// three times.
+    pub fn tries(mut self, tries: Tries) -> Query {
+        self.tries = tries;
+        self
+    }
+}
+
+impl Default for Query {
+    fn default() -> Query {
+        Query::new()
+    }
+}
+
 impl Tries {
     /// So many attempts in all, the first included: 1 to 1,000; with waits that grow quadratically from
     /// 50 ms to 5 s.
@@ -404,6 +471,13 @@ impl Tries {
 pub struct DefinitionError(String);
 
 impl DefinitionError {
+    #[cfg(feature = "runner")]
+    pub(crate) fn stray_query(name: &str) -> DefinitionError {
+        DefinitionError(format!(
+            "`{name}` has a query before its first step: write it behind the step that it asks about"
+        ))
+    }
+
     #[cfg(feature = "runner")]
     pub(crate) fn twice(name: &str, version: u32) -> DefinitionError {
         DefinitionError(format!(

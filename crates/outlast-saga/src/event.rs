@@ -88,7 +88,40 @@ pub enum Event {
         step: usize,
         /// Why.
         error: String,
-        /// Another one, with the same key, is made after this; none if it is given up.
+        /// Another one, with the same key, is made after this; none if it is given up, or asked about.
+        again: Option<Duration>,
+        /// Somebody is asked whether it did.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        asks: bool,
+    },
+    /// Somebody is about to be asked whether a step was done.
+    QueryStarted {
+        /// The step.
+        step: usize,
+        /// Which time.
+        attempt: u32,
+    },
+    /// Whoever was asked says that it was done.
+    FoundDone {
+        /// The step.
+        step: usize,
+        /// What it gave.
+        output: Value,
+    },
+    /// Whoever was asked says that it was not done.
+    FoundNotDone {
+        /// The step.
+        step: usize,
+        /// Another attempt is made after this; none if it is given up.
+        again: Option<Duration>,
+    },
+    /// It is still not known.
+    QueryFailed {
+        /// The step.
+        step: usize,
+        /// Why.
+        error: String,
+        /// It is asked again after this; none if the step is given up.
         again: Option<Duration>,
     },
     /// A step that is best effort is given up.
@@ -129,7 +162,8 @@ pub enum Event {
         /// Why.
         error: String,
     },
-    /// It does not go on by itself: a step behind the pivot has failed.
+    /// It does not go on by itself: a step from which there is no way back has failed, or the log has no
+    /// room for an attempt.
     Parked {
         /// The step.
         step: usize,
@@ -146,6 +180,12 @@ pub enum Event {
         by: String,
         /// Why.
         reason: String,
+        /// What the step gave, by hand.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Value>,
+        /// So many more records may the log have.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        more: u64,
     },
     /// A process began to go on with it.
     Recovered {
@@ -185,16 +225,33 @@ pub enum Cause {
 pub enum Hand {
     /// It is tried again, as often as at first.
     Retry,
+    /// It is left as it is: the saga goes on without it, or it stays without being undone.
+    Skip,
     /// It is taken for done, or undone, by other means.
     Resolve,
+}
+
+impl Hand {
+    /// A stable snake_case name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Hand::Retry => "retry",
+            Hand::Skip => "skip",
+            Hand::Resolve => "resolve",
+        }
+    }
 }
 
 /// How a saga ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Everything was done, but for steps that are best effort.
+    /// Everything was done, but for steps that are best effort or were skipped by hand.
     Completed,
-    /// Everything that was done is undone.
+    /// Everything that was done is undone, but for what somebody left as it is.
     Compensated,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

@@ -9,14 +9,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::definition::{Definition, Step};
-use crate::machine::Acted;
+use crate::definition::{Definition, DefinitionError, Step};
+use crate::machine::{Acted, Found};
 
 /// A definition with the code of its steps: asynchronous functions from what is known to an output.
 #[derive(Clone)]
 pub struct Flow {
     pub(crate) definition: Arc<Definition>,
     pub(crate) codes: Vec<Code>,
+    /// Whether there was a query before any step.
+    has_stray_query: bool,
 }
 
 /// The code of a step.
@@ -24,10 +26,13 @@ pub struct Flow {
 pub(crate) struct Code {
     pub(crate) act: Act,
     pub(crate) undo: Option<Act>,
+    pub(crate) query: Option<Ask>,
 }
 
-type Act = Arc<dyn Fn(Attempt) -> Acting + Send + Sync>;
-pub(crate) type Acting = Pin<Box<dyn Future<Output = Result<Value, StepError>> + Send>>;
+pub(crate) type Act = Making<Value>;
+pub(crate) type Ask = Making<Was<Value>>;
+type Making<T> = Arc<dyn Fn(Attempt) -> Made<T> + Send + Sync>;
+pub(crate) type Made<T> = Pin<Box<dyn Future<Output = Result<T, StepError>> + Send>>;
 
 impl Flow {
     /// Without steps.
@@ -35,6 +40,7 @@ impl Flow {
         Flow {
             definition: Arc::new(Definition::new(name, version)),
             codes: Vec::new(),
+            has_stray_query: false,
         }
     }
 
@@ -52,6 +58,7 @@ impl Flow {
         self.codes.push(Code {
             act: boxed(act),
             undo: None,
+            query: None,
         });
         self
     }
@@ -75,6 +82,34 @@ impl Flow {
         flow
     }
 
+    /// Adds to the last step what asks whether it was done, when nobody knows;
+    /// [`OnUnknown::Query`](crate::OnUnknown::Query) of the step says how. It is given the attempt that
+    /// it asks about: its key is what the work was to be done by. An error leaves the question open, a
+    /// permanent one for good.
+    ///
+    /// The trap: [`Was::NotDone`] has to hold for attempts that are still under way, too. Whoever answers
+    /// it must not do the work of this key later, but for another attempt.
+    pub fn query<T, F>(mut self, query: impl Fn(Attempt) -> F + Send + Sync + 'static) -> Flow
+    where
+        T: Serialize,
+        F: Future<Output = Result<Was<T>, StepError>> + Send + 'static,
+    {
+        let ask: Ask = Arc::new(move |attempt| {
+            let asking = query(attempt);
+            Box::pin(async move {
+                Ok(match asking.await? {
+                    Was::Done(output) => Was::Done(as_json(output)?),
+                    Was::NotDone => Was::NotDone,
+                })
+            })
+        });
+        match self.codes.last_mut() {
+            Some(code) => code.query = Some(ask),
+            None => self.has_stray_query = true,
+        }
+        self
+    }
+
     /// Adds steps that run at once, when those before have ended: those that `add` adds to the flow it
     /// is given. Nothing but steps is taken from it.
     pub fn at_once(mut self, add: impl FnOnce(Flow) -> Flow) -> Flow {
@@ -82,7 +117,23 @@ impl Flow {
         let steps = added.definition.steps().cloned();
         self = self.with(|definition| definition.at_once(steps));
         self.codes.extend(added.codes);
+        self.has_stray_query |= added.has_stray_query;
         self
+    }
+
+    /// Whether it can work.
+    ///
+    /// # Errors
+    /// What cannot, and what to change.
+    pub(crate) fn check(&self) -> Result<(), DefinitionError> {
+        self.definition.check()?;
+        if self.has_stray_query {
+            return Err(DefinitionError::stray_query(self.definition.name()));
+        }
+        for (step, code) in self.definition.steps().zip(&self.codes) {
+            step.check_code(code.undo.is_some(), code.query.is_some())?;
+        }
+        Ok(())
     }
 
     /// What its code was made from, if that is a text: with another one it is another definition.
@@ -122,12 +173,22 @@ where
 {
     Arc::new(move |attempt| {
         let acting = act(attempt);
-        Box::pin(async move {
-            let output = acting.await?;
-            let output = serde_json::to_value(output);
-            output.map_err(|error| StepError::unknown(format!("its output is no JSON: {error}")))
-        })
+        Box::pin(async move { as_json(acting.await?) })
     })
+}
+
+fn as_json(output: impl Serialize) -> Result<Value, StepError> {
+    let output = serde_json::to_value(output);
+    output.map_err(|error| StepError::unknown(format!("its output is no JSON: {error}")))
+}
+
+/// What whoever is asked says of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Was<T> {
+    /// It was done, and gave this.
+    Done(T),
+    /// It was not done, and no attempt that is still under way will do it.
+    NotDone,
 }
 
 /// What a step is given: which attempt it is, and what is known.
@@ -147,13 +208,13 @@ impl Attempt {
         &self.saga
     }
 
-    /// Which attempt it is, from 1 on.
+    /// Which attempt it is, from 1 on; of a query, how often it was asked.
     pub fn number(&self) -> u32 {
         self.number
     }
 
     /// The same for all attempts, also after a crash: `SAGA/STEP`, or `SAGA/STEP/undo`. Whoever does
-    /// the work must do it once for one key.
+    /// the work must do it once for one key. A query has the key of what it asks about.
     pub fn key(&self) -> String {
         let undo = if self.undoes { "/undo" } else { "" };
         format!("{}/{}{undo}", self.saga, self.step)
@@ -208,5 +269,16 @@ impl StepError {
     /// come.
     pub fn unknown(error: impl Into<String>) -> StepError {
         StepError(Acted::Unknown(error.into()))
+    }
+
+    /// What it says of a question that was asked.
+    pub(crate) fn found(self) -> Found {
+        match self.0 {
+            Acted::Transient { error, after } => Found::Open { error, after },
+            Acted::Unknown(error) => Found::Open { error, after: None },
+            Acted::Permanent(error) => Found::Never(error),
+            // No error is made of it.
+            Acted::Done(output) => Found::Done(output),
+        }
     }
 }

@@ -41,11 +41,11 @@ pub mod queue;
 mod runner;
 pub mod store;
 
-pub use crate::definition::{Definition, DefinitionError, OnUnknown, Step, Tries, Undo};
+pub use crate::definition::{Definition, DefinitionError, OnUnknown, Query, Step, Tries, Undo};
 pub use crate::event::{Cause, Event, Hand, Outcome, Record, Stamp};
 #[cfg(feature = "runner")]
-pub use crate::flow::{Attempt, Flow, StepError};
-pub use crate::machine::{Acted, At, Illegal, Phase, Saga, StepState};
+pub use crate::flow::{Attempt, Flow, StepError, Was};
+pub use crate::machine::{Acted, At, Found, Illegal, Phase, Saga, StepState};
 #[cfg(feature = "runner")]
 pub use crate::runner::{ControlError, Limits, Resumed, Runner, StartError, Started};
 

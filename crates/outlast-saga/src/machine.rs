@@ -7,16 +7,19 @@
 //!
 //! The driver makes a record of the events that a method returns, and does what they say when the
 //! record is on the disk: for [`Event::Started`] and [`Event::UndoStarted`] it makes the attempt, and
-//! tells [`Saga::acted`] or [`Saga::undid`] what came of it.
+//! tells [`Saga::acted`] or [`Saga::undid`] what came of it; for [`Event::QueryStarted`] it asks, and
+//! tells [`Saga::asked`].
 //!
 //! The laws: an attempt of which nobody knows whether it did its work is never taken for undone; once
 //! a pivot is done nothing goes back; what has to be undone is undone in the reverse of the order in
 //! which it began, each with the same key as often as it is tried; a saga never ends with something
-//! that could not be undone, but waits for somebody.
+//! that could not be undone, but waits for somebody; and its log has a bound, whatever happens.
 
 mod apply;
 mod decide;
+mod hand;
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +46,10 @@ pub struct Saga {
     length: u64,
     /// How often processes have begun to go on with it without any progress.
     recoveries: u32,
+    /// How many records its log may have on the way forward, and as many again on the way back.
+    bound: u64,
+    /// How many more it may have because somebody had steps tried again.
+    granted: u64,
 }
 
 /// Where a saga is.
@@ -69,6 +76,8 @@ pub struct StepState {
     pub lost: bool,
     /// Attempts of this kind so far; of those to undo it once it goes back.
     pub attempts: u32,
+    /// How often somebody was asked about the last attempt of which nobody knew.
+    pub queries: u32,
     /// Attempts before somebody had it tried again; they do not count.
     forgiven: u32,
 }
@@ -82,13 +91,17 @@ pub enum At {
     Running,
     /// The next attempt is made then.
     Waiting(Stamp),
+    /// Somebody is asked whether it was done.
+    Querying,
+    /// Somebody is asked then.
+    QueryWaiting(Stamp),
     /// It is done.
     Done,
     /// It is given up.
     GivenUp,
-    /// It is given up, there is no way back, and somebody has to look.
+    /// It does not go on by itself, and somebody has to look.
     Stuck(String),
-    /// It was best effort, and is given up.
+    /// It was best effort and is given up, or somebody skipped it.
     Skipped,
     /// It is being undone.
     Undoing,
@@ -100,6 +113,8 @@ pub enum At {
     Dead(String),
     /// Somebody has undone it by other means.
     Resolved,
+    /// It could not be undone, and somebody left it as it is.
+    NotUndone,
 }
 
 /// What came of an attempt.
@@ -118,6 +133,24 @@ pub enum Acted {
     Permanent(String),
     /// Nobody knows.
     Unknown(String),
+}
+
+/// What came of asking whether a step was done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// It was, and gave this.
+    Done(Value),
+    /// It was not, and what is still under way for it will not do it either.
+    NotDone,
+    /// It is still not known.
+    Open {
+        /// Why.
+        error: String,
+        /// It is not asked again before this.
+        after: Option<Duration>,
+    },
+    /// It will never be known.
+    Never(String),
 }
 
 /// Why something cannot be.
@@ -147,7 +180,16 @@ impl Saga {
             seen: Stamp(0),
             length: 0,
             recoveries: 0,
+            bound: DEFAULT_BOUND,
+            granted: 0,
         }
+    }
+
+    /// Its log may have so many records on the way forward, and as many again on the way back. Then it
+    /// waits for somebody. Default 1,000.
+    pub fn bounded(mut self, records: NonZeroU64) -> Saga {
+        self.bound = records.get();
+        self
     }
 
     /// The saga of a log.
@@ -212,14 +254,24 @@ impl Saga {
         self.go_on(events, now).expect("an attempt to undo may end")
     }
 
+    /// Whoever was asked whether a step was done has answered, or has not; nothing happens if it is not
+    /// the question that is open.
+    pub fn asked(&mut self, step: usize, attempt: u32, found: Found, now: Stamp) -> Vec<Event> {
+        let state = &self.steps[step];
+        if state.at != At::Querying || state.queries != attempt {
+            return Vec::new();
+        }
+        let events = self.after_query(step, found);
+        self.go_on(events, now).expect("a question may be answered")
+    }
+
     /// A process goes on with it after another one has died: what was being done is not known.
     pub fn recover(&mut self, now: Stamp) -> Vec<Event> {
         if !matches!(self.phase, Phase::Forward | Phase::Back(_)) {
             return Vec::new();
         }
         self.put_back(now);
-        let runs = |state: &StepState| matches!(state.at, At::Running | At::Undoing);
-        if !self.steps.iter().any(runs) {
+        if !self.steps.iter().any(StepState::is_running) {
             // It waited, and goes on to wait.
             return self.wake(now);
         }
@@ -240,52 +292,6 @@ impl Saga {
         events
     }
 
-    /// Somebody does not want it any more: what was done is undone.
-    ///
-    /// # Errors
-    /// If its pivot is done or being done, or it has ended.
-    pub fn cancel(&mut self, by: &str, reason: &str, now: Stamp) -> Result<Vec<Event>, Illegal> {
-        match self.phase {
-            Phase::Back(_) => Ok(Vec::new()),
-            Phase::Forward if self.is_at_pivot() => {
-                let message =
-                    "its pivot is being done: it is not known yet whether there is a way back";
-                Err(Illegal(message.to_owned()))
-            }
-            Phase::Forward if !self.is_past_pivot() => {
-                let cause = Cause::Cancelled {
-                    by: by.to_owned(),
-                    reason: reason.to_owned(),
-                };
-                self.go_on(vec![Event::TurnedBack { cause }], now)
-            }
-            Phase::Forward => Err(Illegal("its pivot is done: it can only go on".to_owned())),
-            Phase::New => Err(Illegal("it has not begun".to_owned())),
-            Phase::Ended(_) => Err(Illegal("it has ended".to_owned())),
-        }
-    }
-
-    /// Somebody does something about a step that needs it.
-    ///
-    /// # Errors
-    /// If the step needs nobody.
-    pub fn handle(
-        &mut self,
-        step: usize,
-        how: Hand,
-        by: &str,
-        reason: &str,
-        now: Stamp,
-    ) -> Result<Vec<Event>, Illegal> {
-        let handled = Event::Handled {
-            step,
-            how,
-            by: by.to_owned(),
-            reason: reason.to_owned(),
-        };
-        self.go_on(vec![handled], now)
-    }
-
     /// The record of these events; they are on its log from now on.
     pub fn record(&mut self, events: Vec<Event>, now: Stamp) -> Record {
         self.length += 1;
@@ -302,13 +308,10 @@ impl Saga {
             return None;
         }
         let waits = self.steps.iter().filter_map(|step| match step.at {
-            At::Waiting(due) | At::UndoWaiting(due) => Some(due),
+            At::Waiting(due) | At::QueryWaiting(due) | At::UndoWaiting(due) => Some(due),
             _ => None,
         });
-        let deadline = self.definition.time().map(|time| self.began.after(time));
-        let may = self.phase == Phase::Forward && !self.is_past_pivot() && !self.is_at_pivot();
-        let deadline = deadline.filter(|_| may);
-        waits.chain(deadline).min()
+        waits.chain(self.deadline()).min()
     }
 
     /// Its id.
@@ -350,8 +353,8 @@ impl Saga {
 
     /// Nothing happens to it until somebody does something.
     pub fn is_at_rest(&self) -> bool {
-        let runs = |step: &StepState| matches!(step.at, At::Running | At::Undoing);
-        self.needs_somebody() && !self.steps.iter().any(runs) && self.wakes().is_none()
+        let runs = self.steps.iter().any(StepState::is_running);
+        self.needs_somebody() && !runs && self.wakes().is_none()
     }
 
     fn is_past_pivot(&self) -> bool {
@@ -363,12 +366,26 @@ impl Saga {
     /// said.
     fn is_at_pivot(&self) -> bool {
         let is_open = |state: &StepState| match state.at {
-            At::Running => true,
+            At::Running | At::Querying | At::QueryWaiting(_) => true,
             At::Waiting(_) => state.lost,
             _ => false,
         };
         let mut steps = self.definition.steps().zip(&self.steps);
         steps.any(|(step, state)| step.is_pivot() && is_open(state))
+    }
+
+    /// When it turns back by itself, if it may.
+    fn deadline(&self) -> Option<Stamp> {
+        let time = self.definition.time()?;
+        // Nobody knows whether a pivot like that is done, and it cannot be undone: that is for a hand.
+        let mut steps = self.definition.steps().zip(&self.steps);
+        let waits_for_a_hand = steps.any(|(step, state)| {
+            let is_stuck = matches!(state.at, At::Stuck(_)) && state.lost;
+            is_stuck && step.is_pivot() && step.undo_tries().is_none()
+        });
+        let is_open = self.is_past_pivot() || self.is_at_pivot() || waits_for_a_hand;
+        let may = self.phase == Phase::Forward && !is_open;
+        may.then(|| self.began.after(time))
     }
 
     /// A clock that was put back while no process went on with it: nothing has passed meanwhile. What
@@ -381,7 +398,7 @@ impl Saga {
         self.seen = now;
         self.began = self.began.before(by);
         for step in &mut self.steps {
-            if let At::Waiting(due) | At::UndoWaiting(due) = &mut step.at {
+            if let At::Waiting(due) | At::QueryWaiting(due) | At::UndoWaiting(due) = &mut step.at {
                 *due = due.before(by);
             }
         }
@@ -422,14 +439,22 @@ impl StepState {
             output: None,
             lost: false,
             attempts: 0,
+            queries: 0,
             forgiven: 0,
         }
+    }
+
+    /// Whether something is being done for it in the world.
+    pub fn is_running(&self) -> bool {
+        matches!(self.at, At::Running | At::Querying | At::Undoing)
     }
 
     fn counted(&self) -> u32 {
         self.attempts - self.forgiven
     }
 }
+
+const DEFAULT_BOUND: u64 = 1000;
 
 #[cfg(test)]
 mod tests;

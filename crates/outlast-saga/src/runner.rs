@@ -10,7 +10,7 @@ mod look;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,9 +24,9 @@ use self::drive::Driver;
 pub(crate) use self::drive::words_of;
 pub use self::errors::{ControlError, StartError};
 use crate::definition::DefinitionError;
-use crate::event::{Event, Hand, Stamp};
+use crate::event::{Event, Hand, Record, Stamp};
 use crate::flow::Flow;
-use crate::machine::Saga;
+use crate::machine::{Illegal, Saga};
 use crate::store::{Begun, Known, Listed, NewSaga, State, Store, StoreError};
 
 /// Runs sagas on a store. Clones share everything.
@@ -52,6 +52,9 @@ pub struct Limits {
     pub bytes: usize,
     /// Sagas a second that are resumed after a crash. Default 1,000.
     pub resumed_a_second: NonZeroUsize,
+    /// Records of a saga's log on its way forward, and as many again on its way back; a saga that needs
+    /// more waits for somebody. Two of them are an attempt that fails. Default 1,000.
+    pub records: NonZeroU64,
 }
 
 impl Default for Limits {
@@ -60,6 +63,7 @@ impl Default for Limits {
             running: NonZeroUsize::new(10_000).expect("it is not zero"),
             bytes: 1 << 20,
             resumed_a_second: NonZeroUsize::new(1000).expect("it is not zero"),
+            records: NonZeroU64::new(1000).expect("it is not zero"),
         }
     }
 }
@@ -101,6 +105,7 @@ enum Control {
     Handle {
         step: usize,
         how: Hand,
+        output: Option<Value>,
         by: String,
         reason: String,
         done: oneshot::Sender<Result<(), ControlError>>,
@@ -130,11 +135,7 @@ impl<S: Store> Runner<S> {
     ) -> Result<Runner<S>, DefinitionError> {
         let mut known = HashMap::new();
         for flow in flows {
-            flow.definition.check()?;
-            let steps = flow.definition.steps().zip(&flow.codes);
-            for (step, code) in steps {
-                step.check_code(code.undo.is_some())?;
-            }
+            flow.check()?;
             let name = flow.definition.name().to_owned();
             let version = flow.definition.version();
             if known
@@ -197,7 +198,7 @@ impl<S: Store> Runner<S> {
         };
         let definition = Arc::clone(&flow.definition);
         let now = inner.clock.now();
-        let mut saga = Saga::new(id, Arc::clone(&definition));
+        let mut saga = Saga::new(id, Arc::clone(&definition)).bounded(inner.limits.records);
         let events = saga.begin(input, now).expect("it is new");
         let record = saga.record(events.clone(), now);
         let new = NewSaga {
@@ -322,8 +323,7 @@ impl<S: Store> Runner<S> {
         let seats = Arc::clone(&inner.seats);
         let seat = seats.acquire_owned().await.expect("it is never closed");
         let log = inner.store.log(&listed.id).await?;
-        let definition = Arc::clone(&flow.definition);
-        let saga = Saga::replay(&listed.id, definition, &log);
+        let saga = self.replay(&listed.id, &flow, &log);
         let mut saga =
             saga.map_err(|error| StoreError::Corrupt(format!("{}: {error}", listed.id)))?;
         if saga.is_at_rest() {
@@ -332,6 +332,12 @@ impl<S: Store> Runner<S> {
         let events = saga.recover(inner.clock.now());
         self.drive_after(saga, flow, events, seat);
         Ok(true)
+    }
+
+    /// The saga of a log.
+    fn replay(&self, id: &str, flow: &Flow, log: &[Record]) -> Result<Saga, Illegal> {
+        let saga = Saga::replay(id, Arc::clone(&flow.definition), log)?;
+        Ok(saga.bounded(self.inner.limits.records))
     }
 
     /// What goes on with a saga; `None` if it is not here any more, or is another one now.
@@ -352,11 +358,11 @@ impl<S: Store> Runner<S> {
             .await
     }
 
-    /// Does something about a step that needs somebody: has it tried again, or takes it for done (or
-    /// undone) by other means.
+    /// Does something about a step that needs somebody: has it tried again, leaves it as it is, or takes
+    /// it for done (or undone) by other means.
     ///
     /// # Errors
-    /// If there is no such saga or step, or the step needs nobody.
+    /// If there is no such saga or step, the step needs nobody, or that cannot be done about it.
     pub async fn handle(
         &self,
         id: &str,
@@ -365,6 +371,28 @@ impl<S: Store> Runner<S> {
         by: &str,
         reason: &str,
     ) -> Result<(), ControlError> {
+        self.handle_giving(id, step, how, None, by, reason).await
+    }
+
+    /// As [`Runner::handle`], with what the step gave, for later ones: for a step that is skipped, or
+    /// resolved as done.
+    ///
+    /// # Errors
+    /// As [`Runner::handle`], and if the output is too large, or none can be.
+    pub async fn handle_giving(
+        &self,
+        id: &str,
+        step: &str,
+        how: Hand,
+        output: Option<Value>,
+        by: &str,
+        reason: &str,
+    ) -> Result<(), ControlError> {
+        let bytes = output.as_ref().map_or(0, |output| output.to_string().len());
+        if bytes > self.inner.limits.bytes {
+            let most = self.inner.limits.bytes;
+            return Err(ControlError::TooLarge { bytes, most });
+        }
         let listed = self
             .inner
             .store
@@ -382,6 +410,7 @@ impl<S: Store> Runner<S> {
         let handle = |done| Control::Handle {
             step,
             how,
+            output,
             by,
             reason,
             done,
@@ -462,8 +491,9 @@ impl<S: Store> Runner<S> {
             return Err(self.elsewhere(id).await);
         }
         let log = inner.store.log(id).await.map_err(ControlError::Store)?;
-        let definition = Arc::clone(&flow.definition);
-        let mut saga = Saga::replay(id, definition, &log).map_err(ControlError::Illegal)?;
+        let mut saga = self
+            .replay(id, &flow, &log)
+            .map_err(ControlError::Illegal)?;
         let seats = Arc::clone(&inner.seats);
         let seat = seats.acquire_owned().await.expect("it is never closed");
         let events = if saga.is_at_rest() {

@@ -30,10 +30,8 @@ impl Saga {
                 if !is_next || !matches!(state.at, At::Pending | At::Waiting(_)) {
                     return Err(self.refused(event));
                 }
-                if state.at == At::Pending {
-                    self.order.push(*step);
-                }
                 (state.at, state.attempts) = (At::Running, *attempt);
+                self.has_begun(*step);
             }
             (Event::Succeeded { step, output }, Phase::Forward | Phase::Back(_)) => {
                 let state = self.running(*step, event)?;
@@ -44,25 +42,51 @@ impl Saga {
                 self.settle(*step, event, at, *again, false)?;
                 self.recoveries = 0;
             }
-            (Event::Lost { step, again, .. }, Phase::Forward | Phase::Back(_)) => {
+            (
+                Event::Lost {
+                    step, again, asks, ..
+                },
+                Phase::Forward | Phase::Back(_),
+            ) => {
                 self.settle(*step, event, at, *again, true)?;
+                if *asks {
+                    let state = &mut self.steps[*step];
+                    (state.at, state.queries) = (At::QueryWaiting(at), 0);
+                }
+            }
+            (Event::QueryStarted { step, attempt }, Phase::Forward) => {
+                let state = &mut self.steps[*step];
+                let is_next = state.queries + 1 == *attempt;
+                if !is_next || !matches!(state.at, At::QueryWaiting(_)) {
+                    return Err(self.refused(event));
+                }
+                (state.at, state.queries) = (At::Querying, *attempt);
+            }
+            (Event::FoundDone { step, output }, Phase::Forward | Phase::Back(_)) => {
+                let state = self.querying(*step, event)?;
+                (state.at, state.output) = (At::Done, Some(output.clone()));
+                self.recoveries = 0;
+            }
+            (Event::FoundNotDone { step, again }, Phase::Forward | Phase::Back(_)) => {
+                let state = self.querying(*step, event)?;
+                state.lost = false;
+                state.at = again.map_or(At::GivenUp, |again| At::Waiting(at.after(again)));
+                self.recoveries = 0;
+            }
+            (Event::QueryFailed { step, again, .. }, Phase::Forward | Phase::Back(_)) => {
+                let next = again.map_or(At::GivenUp, |again| At::QueryWaiting(at.after(again)));
+                self.querying(*step, event)?.at = next;
             }
             (Event::Skipped { step }, Phase::Forward) => {
-                if self.steps[*step].at != At::GivenUp {
-                    return Err(self.refused(event));
-                }
-                self.steps[*step].at = At::Skipped;
+                self.leave(*step, event)?.at = At::Skipped;
             }
             (Event::Parked { step, error }, Phase::Forward) => {
-                if self.steps[*step].at != At::GivenUp {
-                    return Err(self.refused(event));
-                }
-                self.steps[*step].at = At::Stuck(error.clone());
+                self.leave(*step, event)?.at = At::Stuck(error.clone());
             }
             (Event::TurnedBack { cause }, Phase::Forward) if !self.is_past_pivot() => {
                 self.phase = Phase::Back(cause.clone());
                 for state in &mut self.steps {
-                    if let At::Waiting(_) | At::Stuck(_) = state.at {
+                    if let At::Waiting(_) | At::QueryWaiting(_) | At::Stuck(_) = state.at {
                         state.at = At::GivenUp;
                     }
                 }
@@ -78,10 +102,22 @@ impl Saga {
                 self.undoing(*step, event)?.at = At::UndoWaiting(at.after(*again));
             }
             (Event::DeadLettered { step, error }, Phase::Back(_)) => {
-                self.undoing(*step, event)?.at = At::Dead(error.clone());
+                self.leave_done(*step, event)?.at = At::Dead(error.clone());
                 self.recoveries = 0;
             }
-            (Event::Handled { step, how, .. }, _) => self.handled(*step, *how, at, event)?,
+            (
+                Event::Handled {
+                    step,
+                    how,
+                    output,
+                    more,
+                    ..
+                },
+                Phase::Forward | Phase::Back(_),
+            ) => {
+                self.handled(*step, *how, output, at, event)?;
+                self.granted = self.granted.saturating_add(*more);
+            }
             (Event::Recovered { count }, Phase::Forward | Phase::Back(_)) => {
                 self.recoveries = *count;
             }
@@ -94,6 +130,10 @@ impl Saga {
                 | Event::Succeeded { .. }
                 | Event::Failed { .. }
                 | Event::Lost { .. }
+                | Event::QueryStarted { .. }
+                | Event::FoundDone { .. }
+                | Event::FoundNotDone { .. }
+                | Event::QueryFailed { .. }
                 | Event::Skipped { .. }
                 | Event::Parked { .. }
                 | Event::TurnedBack { .. }
@@ -101,6 +141,7 @@ impl Saga {
                 | Event::Undone { .. }
                 | Event::UndoFailed { .. }
                 | Event::DeadLettered { .. }
+                | Event::Handled { .. }
                 | Event::Recovered { .. }
                 | Event::Ended { .. },
                 _,
@@ -134,25 +175,73 @@ impl Saga {
         Ok(())
     }
 
-    fn handled(&mut self, step: usize, how: Hand, at: Stamp, event: &Event) -> Result<(), Illegal> {
+    fn handled(
+        &mut self,
+        step: usize,
+        how: Hand,
+        output: &Option<Value>,
+        at: Stamp,
+        event: &Event,
+    ) -> Result<(), Illegal> {
         let state = &mut self.steps[step];
         match (&state.at, how) {
             (At::Dead(_), Hand::Retry) => {
                 state.forgiven = state.attempts;
                 state.at = At::UndoWaiting(at);
             }
+            (At::Dead(_), Hand::Skip) => state.at = At::NotUndone,
             (At::Dead(_), Hand::Resolve) => state.at = At::Resolved,
             (At::Stuck(_), Hand::Retry) => {
                 state.forgiven = state.attempts;
                 state.at = At::Waiting(at);
             }
+            (At::Stuck(_), Hand::Skip) => (state.at, state.output) = (At::Skipped, output.clone()),
             (At::Stuck(_), Hand::Resolve) => {
-                (state.at, state.output) = (At::Done, Some(Value::Null));
+                let output = output.clone().unwrap_or_default();
+                (state.at, state.output) = (At::Done, Some(output));
+                // It may go back, even if it was never begun here.
+                self.has_begun(step);
             }
             _ => return Err(self.refused(event)),
         }
         self.recoveries = 0;
         Ok(())
+    }
+
+    fn has_begun(&mut self, step: usize) {
+        if !self.order.contains(&step) {
+            self.order.push(step);
+        }
+    }
+
+    /// A step that has failed for good, or may not begin because the log has no room.
+    fn leave(&mut self, step: usize, event: &Event) -> Result<&mut StepState, Illegal> {
+        match self.steps[step].at {
+            At::GivenUp | At::Pending | At::Waiting(_) | At::QueryWaiting(_) => {
+                Ok(&mut self.steps[step])
+            }
+            _ => Err(self.refused(event)),
+        }
+    }
+
+    /// A step that cannot be undone, or may not be because the log has no room.
+    fn leave_done(&mut self, step: usize, event: &Event) -> Result<&mut StepState, Illegal> {
+        match self.steps[step].at {
+            At::Undoing | At::UndoWaiting(_) => {}
+            At::Done | At::GivenUp | At::Skipped => {
+                let state = &mut self.steps[step];
+                (state.attempts, state.forgiven) = (0, 0);
+            }
+            _ => return Err(self.refused(event)),
+        }
+        Ok(&mut self.steps[step])
+    }
+
+    fn querying(&mut self, step: usize, event: &Event) -> Result<&mut StepState, Illegal> {
+        if self.steps[step].at != At::Querying {
+            return Err(self.refused(event));
+        }
+        Ok(&mut self.steps[step])
     }
 
     fn running(&mut self, step: usize, event: &Event) -> Result<&mut StepState, Illegal> {
@@ -185,6 +274,10 @@ fn step_of(event: &Event) -> Option<usize> {
         | Event::Succeeded { step, .. }
         | Event::Failed { step, .. }
         | Event::Lost { step, .. }
+        | Event::QueryStarted { step, .. }
+        | Event::FoundDone { step, .. }
+        | Event::FoundNotDone { step, .. }
+        | Event::QueryFailed { step, .. }
         | Event::Skipped { step }
         | Event::UndoStarted { step, .. }
         | Event::Undone { step }

@@ -14,11 +14,7 @@ impl Saga {
     }
 
     fn decide_forward(&self, now: Stamp) -> Vec<Event> {
-        let late = self
-            .definition
-            .time()
-            .is_some_and(|time| now >= self.began.after(time));
-        if late && !self.is_past_pivot() && !self.is_at_pivot() {
+        if self.deadline().is_some_and(|deadline| now >= deadline) {
             return vec![Event::TurnedBack {
                 cause: Cause::Deadline,
             }];
@@ -32,23 +28,38 @@ impl Saga {
             let outcome = Outcome::Completed;
             return vec![Event::Ended { outcome }];
         };
-        let is_due = |step: &usize| match self.steps[*step].at {
-            At::Pending => true,
-            At::Waiting(due) => due <= now,
-            _ => false,
+        let begins = |step: usize| {
+            let state = &self.steps[step];
+            let begins = match state.at {
+                At::Pending => Event::Started { step, attempt: 1 },
+                At::Waiting(due) if due <= now => Event::Started {
+                    step,
+                    attempt: state.attempts + 1,
+                },
+                At::QueryWaiting(due) if due <= now => Event::QueryStarted {
+                    step,
+                    attempt: state.queries + 1,
+                },
+                _ => return None,
+            };
+            Some(
+                match (self.is_full(), self.step_of(step).is_best_effort()) {
+                    (false, _) => begins,
+                    (true, true) => Event::Skipped { step },
+                    (true, false) => Event::Parked {
+                        step,
+                        error: self.full(),
+                    },
+                },
+            )
         };
-        let started = |step: usize| Event::Started {
-            step,
-            attempt: self.steps[step].attempts + 1,
-        };
-        stage.filter(is_due).map(started).collect()
+        stage.filter_map(begins).collect()
     }
 
     /// One after the other, in the reverse of the order in which they began, when nothing runs any
     /// more.
     fn decide_back(&self, now: Stamp) -> Vec<Event> {
-        let is_busy = |step: &StepState| matches!(step.at, At::Running | At::Undoing);
-        if self.steps.iter().any(is_busy) {
+        if self.steps.iter().any(StepState::is_running) {
             return Vec::new();
         }
         for &step in self.order.iter().rev() {
@@ -59,7 +70,13 @@ impl Saga {
                 _ if self.has_to_be_undone(step) => 1,
                 _ => continue,
             };
-            return vec![Event::UndoStarted { step, attempt }];
+            return vec![match self.is_full() {
+                false => Event::UndoStarted { step, attempt },
+                true => Event::DeadLettered {
+                    step,
+                    error: self.full(),
+                },
+            }];
         }
         if self.needs_somebody() {
             return Vec::new();
@@ -103,18 +120,62 @@ impl Saga {
                 (Event::Failed { step, error, again }, Some(text))
             }
             Acted::Unknown(error) => {
-                let may = has_more && !self.step_of(step).compensates_unknown();
+                let how = self.step_of(step);
+                let asks = goes_forward && how.query_tries().is_some();
+                let may = has_more && !asks && !how.compensates_unknown();
                 let again = may.then_some(wait);
                 let text = error.clone();
-                (
-                    Event::Lost { step, error, again },
-                    again.is_none().then_some(text),
-                )
+                let lost = Event::Lost {
+                    step,
+                    error,
+                    again,
+                    asks,
+                };
+                (lost, (again.is_none() && !asks).then_some(text))
             }
         };
         let lost = state.lost || matches!(event, Event::Lost { .. });
         let mut events = vec![event];
         events.extend(error.and_then(|error| self.given_up(step, error, lost)));
+        events
+    }
+
+    /// What follows from what was found out about a step.
+    pub(super) fn after_query(&self, step: usize, found: Found) -> Vec<Event> {
+        let state = &self.steps[step];
+        let how = self.step_of(step);
+        let goes_forward = self.phase == Phase::Forward;
+        let (error, again) = match found {
+            Found::Done(output) => return vec![Event::FoundDone { step, output }],
+            Found::NotDone => return self.after_not_done(step),
+            Found::Open { error, after } => {
+                let tries = how.query_tries().expect("it says how it is asked about");
+                let has_more = goes_forward && state.queries < tries.attempts();
+                let wait = tries.wait(state.queries, self.unit(step, state.queries));
+                let wait = after.map_or(wait, |after| after.max(wait));
+                (error, has_more.then_some(wait))
+            }
+            Found::Never(error) => (error, None),
+        };
+        let text = error.clone();
+        let mut events = vec![Event::QueryFailed { step, error, again }];
+        if again.is_none() {
+            events.extend(self.given_up(step, text, true));
+        }
+        events
+    }
+
+    fn after_not_done(&self, step: usize) -> Vec<Event> {
+        let state = &self.steps[step];
+        let tries = self.step_of(step).own_tries();
+        let has_more = self.phase == Phase::Forward && state.counted() < tries.attempts();
+        let wait = tries.wait(state.counted(), self.unit(step, state.attempts));
+        let again = has_more.then_some(wait);
+        let mut events = vec![Event::FoundNotDone { step, again }];
+        if again.is_none() {
+            let error = format!("it was not done in {} attempts", state.counted());
+            events.extend(self.given_up(step, error, false));
+        }
         events
     }
 
@@ -160,17 +221,31 @@ impl Saga {
     /// What follows for a step from the death of the process that went on with it.
     pub(super) fn after_death(&self, step: usize, count: u32) -> Vec<Event> {
         let error = || "the process ended".to_owned();
+        let is_poison = count > MOST_RECOVERIES && self.phase == Phase::Forward;
         match self.steps[step].at {
-            At::Running if count > MOST_RECOVERIES && self.phase == Phase::Forward => {
+            At::Running | At::Querying if is_poison => {
                 let error = format!("{count} processes ended while it was done");
-                let lost = Event::Lost {
-                    step,
-                    error: error.clone(),
-                    again: None,
+                let (why, again) = (error.clone(), None);
+                let open = match self.steps[step].at {
+                    At::Running => Event::Lost {
+                        step,
+                        error: why,
+                        again,
+                        asks: false,
+                    },
+                    _ => Event::QueryFailed {
+                        step,
+                        error: why,
+                        again,
+                    },
                 };
-                vec![lost, Event::Parked { step, error }]
+                vec![open, Event::Parked { step, error }]
             }
             At::Running => self.after_action(step, Acted::Unknown(error())),
+            At::Querying => {
+                let (error, after) = (error(), None);
+                self.after_query(step, Found::Open { error, after })
+            }
             At::Undoing if count > MOST_RECOVERIES => {
                 let error = format!("{count} processes ended while it was undone");
                 vec![Event::DeadLettered { step, error }]

@@ -7,8 +7,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinSet};
 
 use super::*;
-use crate::flow::{Acting, Attempt, StepError};
-use crate::machine::{Acted, Phase};
+use crate::flow::{Attempt, Made, StepError, Was};
+use crate::machine::{Acted, Found, Phase};
 
 pub(super) struct Driver<S> {
     runner: Runner<S>,
@@ -23,12 +23,25 @@ pub(super) struct Driver<S> {
     _seat: OwnedSemaphorePermit,
 }
 
+/// What is done in the world for a step.
+#[derive(Clone, Copy)]
+enum Work {
+    Act,
+    Query,
+    Undo,
+}
+
 /// What came of an attempt.
 struct Ended {
     step: usize,
     attempt: u32,
-    undoes: bool,
-    acted: Acted,
+    came: Came,
+}
+
+enum Came {
+    Acted(Acted),
+    Found(Found),
+    Undid(Acted),
 }
 
 impl<S: Store> Driver<S> {
@@ -102,21 +115,19 @@ impl<S: Store> Driver<S> {
 
     fn ended(&mut self, ended: Result<Ended, JoinError>) -> Vec<Event> {
         let now = self.runner.inner.clock.now();
-        match ended {
-            Ok(Ended {
-                step,
-                attempt,
-                undoes: false,
-                acted,
-            }) => self.saga.acted(step, attempt, acted, now),
-            Ok(Ended {
-                step,
-                attempt,
-                undoes: true,
-                acted,
-            }) => self.saga.undid(step, attempt, acted, now),
-            // Panics are caught within, and nobody aborts attempts.
-            Err(_) => Vec::new(),
+        // Panics are caught within, and nobody aborts attempts.
+        let Ok(Ended {
+            step,
+            attempt,
+            came,
+        }) = ended
+        else {
+            return Vec::new();
+        };
+        match came {
+            Came::Acted(acted) => self.saga.acted(step, attempt, acted, now),
+            Came::Found(found) => self.saga.asked(step, attempt, found, now),
+            Came::Undid(acted) => self.saga.undid(step, attempt, acted, now),
         }
     }
 
@@ -127,10 +138,16 @@ impl<S: Store> Driver<S> {
             Control::Handle {
                 step,
                 how,
+                output,
                 by,
                 reason,
                 done,
-            } => (self.saga.handle(step, how, &by, &reason, now), done),
+            } => {
+                let handled = self
+                    .saga
+                    .handle_giving(step, how, output, &by, &reason, now);
+                (handled, done)
+            }
             Control::Rests { done } => {
                 self.waiting.push(done);
                 return Vec::new();
@@ -189,83 +206,99 @@ impl<S: Store> Driver<S> {
     /// Does what events say that are on the disk, when it may.
     async fn perform(&mut self, events: &[Event]) -> Result<(), StoreError> {
         for event in events {
-            let (step, attempt, undoes) = match event {
-                Event::Started { step, attempt } => (*step, *attempt, false),
-                Event::UndoStarted { step, attempt } => (*step, *attempt, true),
+            let (step, attempt, work) = match event {
+                Event::Started { step, attempt } => (*step, *attempt, Work::Act),
+                Event::QueryStarted { step, attempt } => (*step, *attempt, Work::Query),
+                Event::UndoStarted { step, attempt } => (*step, *attempt, Work::Undo),
                 _ => continue,
             };
             let store = &self.runner.inner.store;
             store.ready(self.saga.id(), self.saga.length()).await?;
-            self.attempt(step, attempt, undoes);
+            self.attempt(step, attempt, work);
         }
         Ok(())
     }
 
-    fn attempt(&mut self, step: usize, attempt: u32, undoes: bool) {
+    fn attempt(&mut self, step: usize, attempt: u32, work: Work) {
         let definition = Arc::clone(self.saga.definition());
         let described = definition
             .steps()
             .nth(step)
             .expect("a step of the definition");
-        let code = &self.flow.codes[step];
-        let (act, timeout) = if undoes {
-            let undo = code.undo.as_ref().expect("it was checked at the start");
-            (undo, described.undo_time().unwrap_or_default())
-        } else {
-            (&code.act, described.time())
-        };
         let given = Attempt {
             saga: self.saga.id().to_owned(),
             step: described.name().to_owned(),
-            undoes,
+            undoes: matches!(work, Work::Undo),
             number: attempt,
             input: Arc::new(self.saga.input().clone()),
             outputs: Arc::new(outputs_of(&self.saga)),
         };
         let bytes = self.runner.inner.limits.bytes;
-        let act = Arc::clone(act);
+        let code = self.flow.codes[step].clone();
+        let timeout = match work {
+            Work::Act => Some(described.time()),
+            Work::Query => described.query_time(),
+            Work::Undo => described.undo_time(),
+        };
+        let timeout = timeout.expect(CHECKED);
         self.attempts.spawn(async move {
-            let made = std::panic::catch_unwind(AssertUnwindSafe(|| act(given)));
-            let acted = match made {
-                Ok(acting) => acted(acting, timeout, bytes).await,
-                Err(panic) => Acted::Unknown(words_of(panic.as_ref())),
+            let came = match work {
+                Work::Act => Came::Acted(acted(|| (code.act)(given), timeout, bytes).await),
+                Work::Query => {
+                    let query = code.query.expect(CHECKED);
+                    Came::Found(found(|| query(given), timeout, bytes).await)
+                }
+                Work::Undo => {
+                    let undo = code.undo.expect(CHECKED);
+                    Came::Undid(acted(|| undo(given), timeout, bytes).await)
+                }
             };
             Ended {
                 step,
                 attempt,
-                undoes,
-                acted,
+                came,
             }
         });
     }
 }
 
 /// What comes of an attempt within its time.
-async fn acted(acting: Acting, timeout: Duration, bytes: usize) -> Acted {
-    let result = tokio::time::timeout(timeout, caught(acting)).await;
-    match result {
-        Err(_) => Acted::Unknown(format!("no answer within {timeout:?}")),
-        Ok(Err(StepError(acted))) => acted,
-        Ok(Ok(output)) => {
-            let length = output.to_string().len();
-            if length > bytes {
-                let message = format!("its output has {length} bytes, and {bytes} are allowed");
-                return Acted::Unknown(message);
-            }
-            Acted::Done(output)
-        }
+async fn acted(make: impl FnOnce() -> Made<Value>, timeout: Duration, bytes: usize) -> Acted {
+    let made = within(make, timeout).await;
+    match made.and_then(|output| fitting(output, bytes)) {
+        Ok(output) => Acted::Done(output),
+        Err(StepError(acted)) => acted,
     }
 }
 
-/// A panic is an outcome that nobody knows.
-async fn caught(mut acting: Acting) -> Result<Value, StepError> {
-    std::future::poll_fn(move |cx| {
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| acting.as_mut().poll(cx)));
-        polled.unwrap_or_else(|panic| {
-            std::task::Poll::Ready(Err(StepError::unknown(words_of(panic.as_ref()))))
-        })
-    })
-    .await
+/// What comes of a question within its time.
+async fn found(make: impl FnOnce() -> Made<Was<Value>>, timeout: Duration, bytes: usize) -> Found {
+    match within(make, timeout).await {
+        Ok(Was::NotDone) => Found::NotDone,
+        Ok(Was::Done(output)) => fitting(output, bytes).map_or_else(StepError::found, Found::Done),
+        Err(error) => error.found(),
+    }
+}
+
+fn fitting(output: Value, bytes: usize) -> Result<Value, StepError> {
+    let length = output.to_string().len();
+    if length > bytes {
+        let message = format!("its output has {length} bytes, and {bytes} are allowed");
+        return Err(StepError::unknown(message));
+    }
+    Ok(output)
+}
+
+/// A panic is an outcome that nobody knows, and so is none in time.
+async fn within<T>(make: impl FnOnce() -> Made<T>, timeout: Duration) -> Result<T, StepError> {
+    let unknown = |panic: Box<dyn Any + Send>| StepError::unknown(words_of(panic.as_ref()));
+    let mut made = std::panic::catch_unwind(AssertUnwindSafe(make)).map_err(unknown)?;
+    let caught = std::future::poll_fn(move |cx| {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| made.as_mut().poll(cx)));
+        polled.unwrap_or_else(|panic| std::task::Poll::Ready(Err(unknown(panic))))
+    });
+    let in_time = tokio::time::timeout(timeout, caught).await;
+    in_time.unwrap_or_else(|_| Err(StepError::unknown(format!("no answer within {timeout:?}"))))
 }
 
 pub(crate) fn words_of(panic: &(dyn Any + Send)) -> String {
@@ -283,5 +316,7 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
+/// A definition whose code is not there is refused when the runner is made.
+const CHECKED: &str = "it was checked at the start";
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);

@@ -55,6 +55,13 @@ pub enum ControlError {
         /// What it is called, if that is known.
         runner: Option<String>,
     },
+    /// What a step gave, by hand, is larger than an output may be.
+    TooLarge {
+        /// How large it is.
+        bytes: usize,
+        /// How large it may be.
+        most: usize,
+    },
     /// It is not in a state for that.
     Illegal(Illegal),
     /// The store failed.
@@ -75,6 +82,9 @@ impl fmt::Display for ControlError {
             ControlError::Elsewhere {
                 runner: Some(runner),
             } => write!(f, "another runner goes on with it: ask {runner}"),
+            ControlError::TooLarge { bytes, most } => {
+                write!(f, "the output has {bytes} bytes, and {most} are allowed")
+            }
             ControlError::Illegal(illegal) => illegal.fmt(f),
             ControlError::Store(error) => error.fmt(f),
         }

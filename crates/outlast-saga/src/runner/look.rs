@@ -1,7 +1,5 @@
 //! Looking at a saga without doing anything.
 
-use std::sync::Arc;
-
 use serde_json::Value;
 
 use super::{ControlError, Runner, StartError, Started};
@@ -24,10 +22,10 @@ impl<S: Store> Runner<S> {
             .flows
             .get(&(listed.definition.clone(), listed.version));
         let flow = flow.filter(|flow| flow.definition.hash() == listed.hash);
-        let definition = Arc::clone(&flow.ok_or(ControlError::Blocked)?.definition);
+        let flow = flow.ok_or(ControlError::Blocked)?;
         let log = inner.store.log(id).await.map_err(ControlError::Store)?;
-        let saga = Saga::replay(id, definition, &log).map_err(ControlError::Illegal)?;
-        Ok((listed, saga))
+        let saga = self.replay(id, flow, &log);
+        Ok((listed, saga.map_err(ControlError::Illegal)?))
     }
 
     /// What a start is when no more may run: one that is repeated begins nothing, and needs no room.

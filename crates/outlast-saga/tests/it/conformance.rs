@@ -113,6 +113,8 @@ pub async fn keeps_what_it_should(store: impl Store) {
         how: outlast_saga::Hand::Retry,
         by: "ann".to_owned(),
         reason: "mended".to_owned(),
+        output: Some(json!([1])),
+        more: 7,
     };
     let by_hand = Record {
         seq: 3,

@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 use outlast_core::rng::Rng;
 use outlast_saga::store::sqlite::Sqlite;
 use outlast_saga::store::{Begun, Known, Listed, NewSaga, State, Store, StoreError};
-use outlast_saga::{Attempt, Flow, Limits, Record, Runner, Stamp, Step, StepError, Tries, Undo};
+use outlast_saga::{
+    Attempt, Event, Flow, Limits, OnUnknown, Query, Record, Runner, Stamp, Step, StepError, Tries,
+    Undo, Was,
+};
 
 const STEPS: [&str; 5] = ["create", "reserve", "charge", "ship", "notify"];
 
@@ -30,6 +33,8 @@ pub struct Ledger {
     undone: BTreeMap<String, Vec<String>>,
     /// When anybody was asked first, since somebody wanted to know.
     pub first: Option<Instant>,
+    /// How often they were asked whether a key was done.
+    queries: u32,
 }
 
 /// Starts the services; where they are, and what they know.
@@ -42,7 +47,8 @@ pub fn services() -> (String, Arc<Mutex<Ledger>>) {
     (services, ledger)
 }
 
-/// Services on a socket: a line is `KEY ATTEMPT`, an answer `ok`, `busy` or `no`.
+/// Services on a socket: a line is `KEY ATTEMPT`, an answer `ok`, `busy` or `no`; of `?KEY ATTEMPT` it is
+/// `done` or `not`.
 fn serve(listener: TcpListener, ledger: Arc<Mutex<Ledger>>) {
     for stream in listener.incoming() {
         let ledger = Arc::clone(&ledger);
@@ -55,7 +61,11 @@ fn answer(stream: TcpStream, ledger: &Mutex<Ledger>) -> std::io::Result<()> {
     for line in BufReader::new(stream).lines() {
         let line = line?;
         let (key, attempt) = line.split_once(' ').unwrap();
-        let said = decide(key, attempt.parse().unwrap(), ledger);
+        let attempt = attempt.parse().unwrap();
+        let said = match key.strip_prefix('?') {
+            Some(key) => was_done(key, attempt, ledger),
+            None => decide(key, attempt, ledger),
+        };
         writer.write_all(said.as_bytes())?;
     }
     Ok(())
@@ -67,13 +77,11 @@ fn decide(key: &str, attempt: u32, ledger: &Mutex<Ledger>) -> &'static str {
     let mut parts = key.split('/');
     let (saga, step) = (parts.next().unwrap(), parts.next().unwrap());
     let undoes = parts.next().is_some();
-    let hash = key.bytes().fold(0, |hash, byte| {
-        outlast_core::rng::mix(hash ^ u64::from(byte))
-    });
+    let hash = hash_of(key);
     if step == "ship" && saga.ends_with('7') {
         return "no\n";
     }
-    if attempt == 1 && hash % 5 == 0 {
+    if attempt == 1 && hash.is_multiple_of(5) {
         return "busy\n";
     }
     let mut ledger = ledger.lock().unwrap();
@@ -88,11 +96,28 @@ fn decide(key: &str, attempt: u32, ledger: &Mutex<Ledger>) -> &'static str {
             order.push(step.to_owned());
         }
     }
-    if is_first && hash % 7 == 0 {
+    if is_first && hash.is_multiple_of(7) {
         ""
     } else {
         "ok\n"
     }
+}
+
+fn hash_of(key: &str) -> u64 {
+    key.bytes().fold(0, |hash, byte| {
+        outlast_core::rng::mix(hash ^ u64::from(byte))
+    })
+}
+
+/// Of every third key they say nothing when they are first asked.
+fn was_done(key: &str, attempt: u32, ledger: &Mutex<Ledger>) -> &'static str {
+    let mut ledger = ledger.lock().unwrap();
+    ledger.queries += 1;
+    if attempt == 1 && hash_of(key).is_multiple_of(3) {
+        return "";
+    }
+    let done = ledger.done.get(key).is_some_and(|entry| entry.0 > 0);
+    if done { "done\n" } else { "not\n" }
 }
 
 /// The child: runs sagas until it is killed, or all have ended.
@@ -260,26 +285,55 @@ fn flow(services: &str, name: &str) -> Flow {
             async move { asked(&services, &key, number).await }
         }
     };
+    let asks = || {
+        let query = Query::new().tries(tries(1000));
+        OnUnknown::Query(query.timeout(Duration::from_millis(100)))
+    };
+    let whether = |services: &str| {
+        let services = services.to_owned();
+        move |attempt: Attempt| {
+            let (services, key, number) = (services.clone(), attempt.key(), attempt.number());
+            async move {
+                match said(&services, &format!("?{key}"), number).await?.as_str() {
+                    "done\n" => Ok(Was::Done(())),
+                    "not\n" => Ok(Was::NotDone),
+                    other => Err(StepError::unknown(format!("it said {other:?}"))),
+                }
+            }
+        }
+    };
     // Nobody is that slow: whatever is too late was late by a wrong clock.
     let flow = Flow::new(name, 1).deadline(Duration::from_secs(1800));
     let flow = flow.step_with_undo(step("create").undo(undo()), ask(services), ask(services));
     let reserve = step("reserve").undo(undo());
-    let charge = step("charge").undo(undo());
+    let charge = step("charge").undo(undo()).on_unknown(asks());
     let flow = if name == "bundle" {
         flow.at_once(|group| {
             group
                 .step_with_undo(reserve, ask(services), ask(services))
                 .step_with_undo(charge, ask(services), ask(services))
+                .query(whether(services))
         })
     } else {
         flow.step_with_undo(reserve, ask(services), ask(services))
             .step_with_undo(charge, ask(services), ask(services))
+            .query(whether(services))
     };
-    flow.step(step("ship"), ask(services))
+    flow.step(step("ship").on_unknown(asks()), ask(services))
+        .query(whether(services))
         .step(step("notify").best_effort(), ask(services))
 }
 
 async fn asked(services: &str, key: &str, number: u32) -> Result<(), StepError> {
+    match said(services, key, number).await?.as_str() {
+        "ok\n" => Ok(()),
+        "busy\n" => Err(StepError::transient("busy")),
+        "no\n" => Err(StepError::permanent("it cannot be shipped")),
+        other => Err(StepError::unknown(format!("it said {other:?}"))),
+    }
+}
+
+async fn said(services: &str, key: &str, number: u32) -> Result<String, StepError> {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
     let unknown = |error: std::io::Error| StepError::unknown(error.to_string());
     let stream = tokio::net::TcpStream::connect(services).await;
@@ -291,12 +345,7 @@ async fn asked(services: &str, key: &str, number: u32) -> Result<(), StepError> 
         .read_line(&mut said)
         .await
         .map_err(unknown)?;
-    match said.as_str() {
-        "ok\n" => Ok(()),
-        "busy\n" => Err(StepError::transient("busy")),
-        "no\n" => Err(StepError::permanent("it cannot be shipped")),
-        other => Err(StepError::unknown(format!("it said {other:?}"))),
-    }
+    Ok(said)
 }
 
 struct Trial {
@@ -355,6 +404,36 @@ impl Trial {
             check(&store, &self.ledger, self.orders).await;
         });
     }
+
+    /// How often it is on the log of an order that somebody was asked.
+    fn queries(&self, order: u32) -> usize {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let store = Sqlite::open(self.folder.path().join("sagas.db")).unwrap();
+            let log = store.log(&format!("order-{order}")).await.unwrap();
+            let events = log.iter().flat_map(|record| &record.events);
+            let asks = events.filter(|event| matches!(event, Event::QueryStarted { .. }));
+            asks.count()
+        })
+    }
+}
+
+/// Orders of which a charge gets no answer, and the first question about it none either: one that is
+/// shipped and one that is not.
+fn asked_about() -> [u32; 2] {
+    let find = |last: u32| {
+        let is_it = |number: &u32| {
+            let hash = hash_of(&format!("order-{number}/charge"));
+            hash.is_multiple_of(7) && !hash.is_multiple_of(5) && hash.is_multiple_of(3)
+        };
+        (0..10_000)
+            .map(|tens| 10 * tens + last)
+            .find(is_it)
+            .unwrap()
+    };
+    [find(1), find(7)]
 }
 
 /// The laws, by the log and by the ledgers.
@@ -403,7 +482,7 @@ fn orders_are_done_or_undone_whenever_their_runner_is_killed() {
         return;
     }
     let mut rng = Rng::new(42);
-    let (mut left, mut killed) = (kills(), 0);
+    let (mut left, mut killed, mut asked) = (kills(), 0, 0);
     // How long it takes from each start until anybody is asked.
     let mut starts = Vec::new();
     while left > 0 {
@@ -431,11 +510,15 @@ fn orders_are_done_or_undone_whenever_their_runner_is_killed() {
             (left, killed) = (left - 1, killed + 1);
         }
         trial.check();
+        asked += trial.ledger.lock().unwrap().queries;
     }
+    assert!(asked > 10, "{asked}");
     // One that has little to do, on a machine that has much to do, says nothing.
     starts.sort();
     let median = starts[starts.len() / 2];
-    println!("{killed} kills; the next process asks somebody after {median:?}");
+    println!(
+        "{killed} kills, asked {asked} times; the next process asks somebody after {median:?}"
+    );
     assert!(
         starts.len() as u32 > killed / 4,
         "{} of {killed}",
@@ -444,8 +527,9 @@ fn orders_are_done_or_undone_whenever_their_runner_is_killed() {
     assert!(median < Duration::from_secs(2), "{starts:?}");
 }
 
-/// Each write of an order, one that is done and one that is undone, with a process that dies before it
-/// and one that dies when it is on the disk; and then once more while the next one goes on with it.
+/// Each write of an order, one that is done and one that is undone, with and without a question whether a
+/// step was done, with a process that dies before it and one that dies when it is on the disk; and then once
+/// more while the next one goes on with it.
 #[test]
 fn an_order_survives_a_kill_at_every_transition() {
     if std::env::var_os("OUTLAST_CRASH_FOLDER").is_some() {
@@ -461,7 +545,8 @@ fn an_order_survives_a_kill_at_every_transition() {
             std::thread::sleep(Duration::from_micros(500));
         }
     };
-    for order in [1, 7, 11, 17] {
+    let [shipped, not_shipped] = asked_about();
+    for order in [1, 7, 11, 17, shipped, not_shipped] {
         for when in ["before", "after"] {
             let mut write = 1;
             loop {
@@ -469,6 +554,8 @@ fn an_order_survives_a_kill_at_every_transition() {
                 if ends(&mut trial.start(Some(&format!("{write} {when}")))) {
                     // There are no more writes.
                     assert!(write > 6, "{write}");
+                    let asks = if order > 17 { 2 } else { 0 };
+                    assert!(trial.queries(order) >= asks, "{order}");
                     break;
                 }
                 // Its successor dies at its first write, too.

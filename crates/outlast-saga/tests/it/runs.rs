@@ -7,9 +7,10 @@ use std::time::Duration;
 use outlast_saga::store::sqlite::Sqlite;
 use outlast_saga::store::{Memory, State, Store, StoreError};
 use outlast_saga::{
-    Attempt, ControlError, Flow, Hand, Limits, Record, Runner, Stamp, StartError, Started, Step,
-    StepError, Tries, Undo,
+    At, Attempt, ControlError, Flow, Hand, Limits, OnUnknown, Query, Record, Runner, Stamp,
+    StartError, Started, Step, StepError, Tries, Undo, Was,
 };
+use serde_json::{Value, json};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -259,6 +260,28 @@ async fn flows_that_cannot_work_are_refused() {
     );
     let code = Flow::new("a", 1).step_with_undo(step("x"), act, |_| async { Ok(()) });
     refused(vec![code], "say how with `Step::undo`");
+    let asks = || step("x").on_unknown(OnUnknown::Query(Query::new()));
+    let whether = |_| async { Ok(Was::Done(1)) };
+    refused(
+        vec![Flow::new("a", 1).step(asks(), act)],
+        "has no code for it: add `Flow::query` behind it",
+    );
+    refused(
+        vec![Flow::new("a", 1).step(step("x"), act).query(whether)],
+        "say how with `OnUnknown::Query`",
+    );
+    refused(
+        vec![Flow::new("a", 1).query(whether).step(step("x"), act)],
+        "`a` has a query before its first step",
+    );
+    let stray = |group: Flow| group.query(whether).step(step("x"), act);
+    refused(
+        vec![Flow::new("a", 1).at_once(stray)],
+        "before its first step",
+    );
+    let no_time = OnUnknown::Query(Query::new().timeout(Duration::ZERO));
+    let asks_at_once = Flow::new("a", 1).step(step("x").on_unknown(no_time), act);
+    refused(vec![asks_at_once.query(whether)], "`x` has no time");
     let one = || Flow::new("a", 1).step(step("x"), act);
     refused(vec![one(), one()], "version 1 of `a` is there twice");
     refused(vec![one().step(step("x"), act)], "two steps are called `x`");
@@ -595,4 +618,203 @@ fn another_source_is_another_definition() {
         changed.definition().hash(),
         flow("a").deadline(SECOND).definition().hash()
     );
+}
+
+/// What a query says, in its turn.
+#[derive(Clone, Copy)]
+enum Says {
+    Done,
+    Large,
+    NotDone,
+    Nothing,
+    Panics,
+    Never,
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_asked_decides_how_it_goes_on() {
+    let check = async |says: &'static [Says], state: State, expected: &[&str]| {
+        let ledger = Ledger::default();
+        let acts = |what: &'static str| {
+            let ledger = Arc::clone(&ledger);
+            move |attempt: Attempt| {
+                note(&ledger, format!("{what} {}", attempt.key()));
+                async move { Err::<(), _>(StepError::unknown("cut")) }
+            }
+        };
+        let (asked, undone) = (Arc::clone(&ledger), Arc::clone(&ledger));
+        let turn = Arc::new(AtomicU32::new(0));
+        let whether = move |attempt: Attempt| {
+            note(
+                &asked,
+                format!("ask {} {}", attempt.key(), attempt.number()),
+            );
+            let says = says[turn.fetch_add(1, Ordering::Relaxed) as usize];
+            async move {
+                match says {
+                    Says::Done => Ok(Was::Done("receipt".to_owned())),
+                    Says::Large => Ok(Was::Done("x".repeat(2000))),
+                    Says::NotDone => Ok(Was::NotDone),
+                    Says::Nothing => std::future::pending().await,
+                    Says::Panics => panic!("in the query"),
+                    Says::Never => Err(StepError::permanent("nobody keeps it")),
+                }
+            }
+        };
+        let query = Query::new()
+            .timeout(SECOND)
+            .tries(Tries::new(2).backoff(SECOND));
+        let charge = Step::new("charge")
+            .tries(Tries::new(2).backoff(SECOND))
+            .undo(Undo::new())
+            .on_unknown(OnUnknown::Query(query));
+        let flow = Flow::new("pay", 1)
+            .step_with_undo(charge, acts("do"), move |attempt| {
+                note(&undone, attempt.key());
+                async { Ok(()) }
+            })
+            .query(whether)
+            .step(step("ship"), |attempt: Attempt| async move {
+                let receipt: Option<String> = attempt.output("charge")?;
+                Ok(receipt)
+            });
+        let limits = Limits {
+            bytes: 1000,
+            ..Limits::default()
+        };
+        let runner = Runner::new(Memory::new(), [flow], limits).unwrap();
+        runner.start("pay", "1", 1).await.unwrap();
+        assert_eq!(runner.rests("1").await, Ok(state));
+        assert_eq!(lines(&ledger), expected);
+        let (_, saga) = runner.look("1").await.unwrap();
+        saga.steps()[1].output.clone()
+    };
+    let shipped = check(
+        &[Says::Done],
+        State::Completed,
+        &["do 1/charge", "ask 1/charge 1"],
+    );
+    assert_eq!(shipped.await, Some(json!("receipt")));
+    check(
+        &[Says::Nothing, Says::Done],
+        State::Completed,
+        &["do 1/charge", "ask 1/charge 1", "ask 1/charge 2"],
+    )
+    .await;
+    // Not done twice: there is nothing to undo.
+    check(
+        &[Says::NotDone, Says::Panics, Says::NotDone],
+        State::Compensated,
+        &[
+            "do 1/charge",
+            "ask 1/charge 1",
+            "do 1/charge",
+            "ask 1/charge 1",
+            "ask 1/charge 2",
+        ],
+    )
+    .await;
+    check(
+        &[Says::Large, Says::Nothing],
+        State::Compensated,
+        &[
+            "do 1/charge",
+            "ask 1/charge 1",
+            "ask 1/charge 2",
+            "1/charge/undo",
+        ],
+    )
+    .await;
+    check(
+        &[Says::Never],
+        State::Compensated,
+        &["do 1/charge", "ask 1/charge 1", "1/charge/undo"],
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_given_by_hand_is_there_for_later_steps() {
+    let flow = || {
+        Flow::new("order", 1)
+            .step(step("charge").pivot(), |_| async { Ok(1) })
+            .step(step("ship"), |_| async {
+                Err::<Value, _>(StepError::permanent("no such street"))
+            })
+            .step(step("notify"), |attempt: Attempt| async move {
+                let parcel: Option<u32> = attempt.output("ship")?;
+                Ok(parcel)
+            })
+    };
+    let check = async |how: Hand, output: Option<Value>, at: At, told: Value| {
+        let runner = runner(flow());
+        runner.start("order", "o-1", 7).await.unwrap();
+        assert_eq!(runner.rests("o-1").await, Ok(State::Waiting));
+        runner
+            .handle_giving("o-1", "ship", how, output, "ann", "by hand")
+            .await
+            .unwrap();
+        assert_eq!(runner.rests("o-1").await, Ok(State::Completed));
+        let (_, saga) = runner.look("o-1").await.unwrap();
+        assert_eq!(saga.steps()[1].at, at);
+        assert_eq!(saga.steps()[2].output, Some(told));
+    };
+    check(Hand::Skip, None, At::Skipped, Value::Null).await;
+    check(Hand::Skip, Some(json!(7)), At::Skipped, json!(7)).await;
+    check(Hand::Resolve, Some(json!(7)), At::Done, json!(7)).await;
+    let limits = Limits {
+        bytes: 100,
+        ..Limits::default()
+    };
+    let runner = Runner::new(Memory::new(), [flow()], limits).unwrap();
+    runner.start("order", "o-1", 7).await.unwrap();
+    runner.rests("o-1").await.unwrap();
+    let large = Some(json!("x".repeat(200)));
+    let refused = runner.handle_giving("o-1", "ship", Hand::Skip, large, "ann", "?");
+    let error = refused.await.unwrap_err().to_string();
+    assert_eq!(error, "the output has 202 bytes, and 100 are allowed");
+    let refused = runner.handle("o-1", "charge", Hand::Skip, "ann", "?").await;
+    let error = refused.unwrap_err().to_string();
+    assert_eq!(error, "`charge` does not wait for anybody");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_full_waits_for_somebody() {
+    let flow = || {
+        let never = Step::new("ship").tries(Tries::new(1000).backoff(SECOND));
+        Flow::new("order", 1).step(never, |_| async {
+            Err::<Value, _>(StepError::transient("not yet"))
+        })
+    };
+    let limits = Limits {
+        records: 20.try_into().unwrap(),
+        ..Limits::default()
+    };
+    let runner = Runner::new(Memory::new(), [flow()], limits).unwrap();
+    runner.start("order", "o-1", 7).await.unwrap();
+    assert_eq!(runner.rests("o-1").await, Ok(State::Waiting));
+    let mut times = 0;
+    loop {
+        let retried = runner
+            .handle("o-1", "ship", Hand::Retry, "ann", "again")
+            .await;
+        let Err(error) = retried else {
+            assert_eq!(runner.rests("o-1").await, Ok(State::Waiting));
+            times += 1;
+            continue;
+        };
+        assert!(
+            error.to_string().contains("may have no more attempts"),
+            "{error}"
+        );
+        break;
+    }
+    assert_eq!(times, 2, "ten more records each, and twenty in all");
+    let length = runner.store().log("o-1").await.unwrap().len();
+    assert!((40..=43).contains(&length), "{length}");
+    runner
+        .handle("o-1", "ship", Hand::Skip, "ann", "by car")
+        .await
+        .unwrap();
+    assert_eq!(runner.rests("o-1").await, Ok(State::Completed));
 }

@@ -72,6 +72,8 @@ fn step(number: usize, name: &str, state: &StepState, log: &[Record]) -> Value {
         At::Pending => ("pending", None),
         At::Running => ("running", None),
         At::Waiting(due) => ("waiting", Some(*due)),
+        At::Querying => ("querying", None),
+        At::QueryWaiting(due) => ("query_waiting", Some(*due)),
         At::Done => ("done", None),
         At::GivenUp => ("given_up", None),
         At::Stuck(_) => ("stuck", None),
@@ -81,6 +83,7 @@ fn step(number: usize, name: &str, state: &StepState, log: &[Record]) -> Value {
         At::Undone => ("undone", None),
         At::Dead(_) => ("dead", None),
         At::Resolved => ("resolved", None),
+        At::NotUndone => ("not_undone", None),
     };
     let (mut attempts, mut undo_attempts, mut error) = (0, 0, None);
     for event in log.iter().flat_map(|record| &record.events) {
@@ -133,6 +136,11 @@ fn waiting_for(saga: &Saga, names: &[String]) -> Option<String> {
             At::Running => Some(format!("the answer to `{name}`")),
             At::Undoing => Some(format!("the answer to undoing `{name}`")),
             At::Waiting(due) => Some(format!("{}: `{name}` is tried again", time(due))),
+            At::Querying => Some(format!("the answer whether `{name}` was done")),
+            At::QueryWaiting(due) => Some(format!(
+                "{}: it is asked whether `{name}` was done",
+                time(due)
+            )),
             At::UndoWaiting(due) => Some(format!("{}: undoing `{name}` is tried again", time(due))),
             _ => None,
         })
@@ -159,7 +167,10 @@ fn of_event(event: &Event, names: &[String]) -> Value {
         told.insert("cause".to_owned(), of_cause(cause, names));
     }
     let again = match event {
-        Event::Failed { again, .. } | Event::Lost { again, .. } => *again,
+        Event::Failed { again, .. }
+        | Event::Lost { again, .. }
+        | Event::FoundNotDone { again, .. }
+        | Event::QueryFailed { again, .. } => *again,
         Event::UndoFailed { again, .. } => Some(*again),
         _ => None,
     };
