@@ -17,7 +17,10 @@ use outlast_core::degrade::{self, Condition};
 use outlast_core::ratio::Ratio;
 pub use outlast_core::tier::Tier;
 
-pub use self::saga::{Saga, SagaMeaning, SagaRequest, SagaStatus, SagaStep, Sagas};
+pub use self::saga::{
+    Saga, SagaFinds, SagaFound, SagaMeaning, SagaQuery, SagaRequest, SagaStatus, SagaStep,
+    SagaUnknown, Sagas,
+};
 pub use self::store::{Postgres, Store};
 
 /// A whole policy file.

@@ -55,6 +55,7 @@ pub(crate) fn plan(root: &Node, folder: &Path, problems: &mut Vec<Problem>) -> P
     reader.refuse_second_providers(&upstreams, file);
     let store = reader.store(file);
     let sagas = reader.sagas(file, gateway.admin.is_some());
+    reader.refuse_split_queries(&upstreams, file);
     let health = crate::health::health(file.part("health", &sections::HEALTH), folder, problems);
     let mut plan = Plan {
         gateway,

@@ -30,6 +30,11 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Whether the section may have a key.
+    pub(crate) fn describes(&self, key: &str) -> bool {
+        self.section.key(key).is_some()
+    }
+
     /// The section under a key; its defaults if it is not there.
     pub(crate) fn part(&self, key: &str, section: &'static Section) -> View<'a> {
         View {

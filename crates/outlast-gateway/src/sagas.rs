@@ -56,7 +56,7 @@ impl Sagas {
             running: sagas.running,
             bytes: sagas.bytes,
             resumed_a_second: sagas.resumed_a_second,
-            ..Limits::default()
+            records: sagas.records,
         };
         let Opened { store, handle } = opened;
         let runner = match Runner::new(store, flows, limits) {

@@ -42,7 +42,7 @@ impl Sagas {
     /// upstreams are those of its steps, in their order, and of what undoes them.
     ///
     /// # Panics
-    /// If the definition cannot work, or has not as many steps.
+    /// If the definition cannot work, has not as many steps, or asks whether one was done.
     pub fn open(definition: Definition, upstreams: &[UpstreamId], rate: Curve) -> Sagas {
         Sagas::new(definition, upstreams, Load::Open(rate))
     }
@@ -59,6 +59,8 @@ impl Sagas {
         if let Err(error) = definition.check() {
             panic!("a definition that can work: {error}");
         }
+        let asks = definition.steps().any(|step| step.query_time().is_some());
+        assert!(!asks, "nobody in a world answers whether a step was done");
         let steps = definition.steps().count();
         assert_eq!(steps, upstreams.len(), "an upstream for each step");
         Sagas {

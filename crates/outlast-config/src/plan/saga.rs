@@ -1,6 +1,6 @@
 //! Sagas: business actions over several upstreams.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use outlast_core::backoff::Backoff;
@@ -16,6 +16,8 @@ pub struct Sagas {
     pub bytes: usize,
     /// Sagas a second that go on after a crash. Default 1,000.
     pub resumed_a_second: NonZeroUsize,
+    /// Records of a saga's log on its way forward, and as many again on its way back. Default 1,000.
+    pub records: NonZeroU64,
     /// How long after its beginning a saga that has ended is kept. Default 30 days.
     pub keep: Duration,
     /// What can be started, in the order of the file; a name may have several versions.
@@ -50,8 +52,50 @@ pub struct SagaStep {
     pub best_effort: bool,
     /// Whether there is no way back behind it. Default: there is.
     pub pivot: bool,
-    /// Whether it is given up when nobody knows whether it was done. Default: it is tried again.
-    pub compensates_unknown: bool,
+    /// What is done when nobody knows whether it was done. Default: it is tried again.
+    pub on_unknown: SagaUnknown,
+}
+
+/// What is done about an attempt of which nobody knows whether it did its work.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SagaUnknown {
+    /// It is tried again with the same key.
+    Retry,
+    /// It is given up, and undone as if it had been done.
+    Compensate,
+    /// Somebody is asked.
+    Query(Box<SagaQuery>),
+}
+
+/// How somebody is asked whether a step was done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SagaQuery {
+    /// The request; its own outcomes are empty.
+    pub request: SagaRequest,
+    /// What statuses mean, the narrowest range first. Default: none beside the usual.
+    pub outcomes: Vec<SagaFinds>,
+}
+
+/// What statuses of an answer to a question mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SagaFinds {
+    /// The first.
+    pub from: u16,
+    /// The last.
+    pub to: u16,
+    /// What they mean.
+    pub means: SagaFound,
+}
+
+/// What an answer says of a step that may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SagaFound {
+    /// It was done.
+    Done,
+    /// It was not.
+    NotDone,
+    /// It is still not known.
+    Unknown,
 }
 
 /// A request of a saga.
@@ -112,7 +156,29 @@ impl Saga {
     /// All requests of its steps.
     pub fn requests(&self) -> impl Iterator<Item = &SagaRequest> {
         let steps = self.stages.iter().flatten();
-        steps.flat_map(|step| std::iter::once(&step.act).chain(&step.undo))
+        steps.flat_map(|step| {
+            let query = match &step.on_unknown {
+                SagaUnknown::Query(query) => Some(&query.request),
+                SagaUnknown::Retry | SagaUnknown::Compensate => None,
+            };
+            std::iter::once(&step.act).chain(&step.undo).chain(query)
+        })
+    }
+}
+
+impl SagaQuery {
+    /// What a status means.
+    pub fn finds(&self, status: u16) -> SagaFound {
+        let is_it = |outcome: &&SagaFinds| (outcome.from..=outcome.to).contains(&status);
+        if let Some(outcome) = self.outcomes.iter().find(is_it) {
+            return outcome.means;
+        }
+        match status {
+            200..=299 => SagaFound::Done,
+            404 | 410 => SagaFound::NotDone,
+            // Nothing else says anything of the work.
+            _ => SagaFound::Unknown,
+        }
     }
 }
 

@@ -1,16 +1,17 @@
 //! Sagas: steps, and the requests that they are.
 
+mod query;
 mod request;
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use outlast_core::backoff::Backoff;
 
-use self::request::Scope;
 pub(crate) use self::request::places;
+use self::request::{Scope, outcomes};
 use super::Reader;
-use crate::plan::{Saga, SagaStep, Sagas};
+use crate::plan::{Saga, SagaRequest, SagaStep, Sagas};
 use crate::policies;
 use crate::problem::Place;
 use crate::sections::{SAGA, SAGAS, STEP, UNDO};
@@ -55,6 +56,7 @@ impl<'a> Reader<'a, '_> {
             running: count("running")?,
             bytes,
             resumed_a_second: count("resumed_a_second")?,
+            records: NonZeroU64::new(limits.count("records")?.into())?,
             keep: view.duration("keep")?,
             definitions,
         })
@@ -141,7 +143,18 @@ impl<'a> Reader<'a, '_> {
         }
         let upstream = self.upstream_named(view, "upstream");
         let backoff = Backoff::quadratic(Duration::from_millis(50)).max(Duration::from_secs(5));
+        let with_outcomes = |request: Option<SagaRequest>, view: View<'_>| {
+            let outcomes = outcomes(view);
+            request.map(|request| SagaRequest {
+                outcomes,
+                ..request
+            })
+        };
         let acts = self.saga_request(view, upstream, act, (3, backoff));
+        let acts = with_outcomes(acts, view);
+        let tries = acts.as_ref().map(|acts| (acts.attempts, acts.backoff));
+        let tries = tries.unwrap_or((3, backoff));
+        let on_unknown = self.on_unknown(view, upstream, act, tries);
         let undoes = view.given_part("undo", &UNDO);
         let undoes = undoes.map(|part| {
             let own = part.node_of("upstream").is_some();
@@ -151,7 +164,8 @@ impl<'a> Reader<'a, '_> {
                 upstream
             };
             let backoff = Backoff::exponential(Duration::from_secs(1)).max(Duration::from_secs(60));
-            self.saga_request(part, upstream, undo, (30, backoff))
+            let request = self.saga_request(part, upstream, undo, (30, backoff));
+            with_outcomes(request, part)
         });
         Some(SagaStep {
             name: name.to_owned(),
@@ -162,7 +176,7 @@ impl<'a> Reader<'a, '_> {
             },
             best_effort,
             pivot,
-            compensates_unknown: view.text("on_unknown") == Some("compensate"),
+            on_unknown: on_unknown?,
         })
     }
 

@@ -54,6 +54,12 @@ static LIMITS: Section = Section {
             Is("1000"),
             "sagas a second that go on after a crash",
         ),
+        key(
+            "records",
+            Kind::Count(10, 1_000_000),
+            Is("1000"),
+            "entries of a saga's log on its way forward, and as many again on its way back; a failed attempt is two of them. A saga that needs more waits for somebody",
+        ),
     ],
 };
 
@@ -152,9 +158,58 @@ pub(crate) static STEP: Section = Section {
         ),
         key(
             "on_unknown",
-            Kind::Choice(&["retry", "compensate"]),
+            Kind::Choice(&["retry", "query", "compensate"]),
             Is("retry"),
-            "what to do when nobody knows whether it was done: try again with the same key, or give up and undo it as if it were",
+            "what to do when nobody knows whether it was done: try again with the same key, ask with `query`, or give up and undo it as if it were",
+        ),
+        key(
+            "query",
+            Kind::Part(&QUERY),
+            Means("nobody is asked"),
+            "with `on_unknown: query`, the request that asks whether it was done",
+        ),
+    ],
+};
+
+pub(crate) static QUERY: Section = Section {
+    name: "query",
+    doc: "A request that asks whether a step was done; it carries the step's own key `SAGA/STEP`. If it was, the answer is the step's output. If it was not, the step is tried again, or given up without undoing it, and who answered that never does the work of an earlier attempt. If nobody can say until the attempts are used up, the step is undone as if it were done.",
+    keys: &[
+        key(
+            "upstream",
+            Kind::Text,
+            Means("that of the step"),
+            "the name of the upstream that knows it",
+        ),
+        key(
+            "request",
+            Kind::Text,
+            Required,
+            "`GET /path` or `HEAD /path`; what is put into the path is percent-encoded",
+        ),
+        key(
+            "headers",
+            Kind::Names(&Kind::Text),
+            Means("none"),
+            "header fields to send",
+        ),
+        key(
+            "timeout",
+            Kind::Duration,
+            Is("30s"),
+            "how long an answer may take",
+        ),
+        key(
+            "retry",
+            Kind::Part(&RETRY),
+            Means("that of the step"),
+            "how often it is asked until somebody knows",
+        ),
+        key(
+            "outcomes",
+            Kind::Statuses(&Kind::Choice(&["done", "not_done", "unknown"])),
+            Means("2xx done; 404, 410 not done; others unknown"),
+            "what statuses say of the step",
         ),
     ],
 };

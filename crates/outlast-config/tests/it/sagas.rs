@@ -1,6 +1,6 @@
 //! Sagas of a file: what they become, and every way to write them wrongly.
 
-use outlast_config::plan::SagaMeaning;
+use outlast_config::plan::{SagaFound, SagaMeaning, SagaUnknown};
 use outlast_config::template::Known;
 use serde_json::json;
 
@@ -167,10 +167,43 @@ fn what_cannot_work_is_told_with_its_place() {
         "8:68",
         &["its failure matters"],
     );
+    check(&step("on_unknown: ask"), "8:67", &["`retry`, `query`"]);
     check(
         &step("on_unknown: query"),
         "8:67",
-        &["`retry` or `compensate`"],
+        &["not said whom to ask", "query: { request"],
+    );
+    let query = |more: &str| step(&format!("on_unknown: query, query: {{ {more} }}"));
+    check(
+        &step("query: { request: GET /a }"),
+        "8:55",
+        &["nobody is ever asked", "on_unknown: query"],
+    );
+    check(&query("timeout: 1s"), "8:81", &["query lacks `request`"]);
+    check(
+        &query("request: POST /a"),
+        "8:92",
+        &["`POST` may", "`GET` or `HEAD`"],
+    );
+    check(
+        &query("request: GET /a, body: { a: 1 }"),
+        "8:100",
+        &["`body`"],
+    );
+    check(
+        &query("request: 'GET /{{ steps.a.output }}'"),
+        "8:92",
+        &["`a` has given nothing"],
+    );
+    check(
+        &query("request: GET /a, outcomes: { 404: permanent }"),
+        "8:117",
+        &["not_done"],
+    );
+    check(
+        &query("request: GET /a, upstream: x"),
+        "8:110",
+        &["no upstream `x`"],
     );
     check(
         &step("undo: { request: DELETE /a, upstream: x }"),
@@ -207,4 +240,90 @@ fn an_undo_by_an_output_that_may_lack_is_warned_of() {
     assert_eq!(undo("steps.a.output.id"), 1);
     assert_eq!(undo("steps.a.output.id?"), 0);
     assert_eq!(undo("saga.id"), 0);
+}
+
+#[test]
+fn a_step_asks_as_it_is_tried_unless_it_says_otherwise() {
+    let query = |more: &str| {
+        let text = with(&format!(
+            "- name: a
+  upstream: shop
+  request: POST /a
+  retry: {{ attempts: 7, backoff: 2s }}
+  on_unknown: query
+  query: {{ request: 'GET /a/{{{{ saga.id }}}}'{more} }}"
+        ));
+        let loaded = outlast_config::parse("test.yaml", &text).unwrap();
+        let sagas = loaded.plan().sagas.as_ref().unwrap();
+        match &sagas.definitions[0].stages[0][0].on_unknown {
+            SagaUnknown::Query(query) => query.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let usual = query("");
+    let request = &usual.request;
+    assert_eq!((request.upstream, &*request.method), (0, "GET"));
+    assert_eq!((request.attempts, request.timeout.as_secs()), (7, 30));
+    for (status, found) in [
+        (200, SagaFound::Done),
+        (204, SagaFound::Done),
+        (301, SagaFound::Unknown),
+        (400, SagaFound::Unknown),
+        (404, SagaFound::NotDone),
+        (410, SagaFound::NotDone),
+        (429, SagaFound::Unknown),
+        (500, SagaFound::Unknown),
+    ] {
+        assert_eq!(usual.finds(status), found, "{status}");
+    }
+    let own = query(
+        ", upstream: bank, timeout: 2s, retry: { attempts: 2 }, outcomes: { 200-299: unknown, 204: not_done, 409: done }",
+    );
+    let request = &own.request;
+    assert_eq!((request.upstream, request.attempts), (1, 2));
+    assert_eq!(request.timeout.as_secs(), 2);
+    assert_eq!(own.finds(200), SagaFound::Unknown);
+    assert_eq!(own.finds(204), SagaFound::NotDone);
+    assert_eq!(own.finds(409), SagaFound::Done);
+    assert_eq!(own.finds(404), SagaFound::NotDone);
+}
+
+#[test]
+fn one_of_several_providers_is_not_asked_about_another() {
+    let text = |exclusive: &str| {
+        format!(
+            "
+upstreams:
+  bank:
+    endpoints: {{ stripe: http://127.0.0.1:1, adyen: http://127.0.0.1:2 }}
+    failover: [stripe, adyen]{exclusive}
+sagas:
+  definitions:
+    order:
+      version: 1
+      steps:
+        - {{ name: a, upstream: bank, request: POST /a, on_unknown: query, query: {{ request: GET /a }} }}
+"
+        )
+    };
+    outlast_config::parse("test.yaml", &text("")).unwrap();
+    let told = errors_of(&text("\n    exclusive: true"));
+    assert!(told.contains("another provider could answer"), "{told}");
+    assert!(told.contains("test.yaml:12:75"), "{told}");
+}
+
+#[test]
+fn attempts_that_the_log_has_no_room_for_are_warned_of() {
+    let warned = |limits: &str, attempts: u32| {
+        let text = with(&format!(
+            "- {{ name: a, upstream: shop, request: POST /a, undo: {{ request: DELETE /a, retry: {{ attempts: {attempts} }} }} }}"
+        ));
+        let text = text.replace("  definitions:", &format!("{limits}  definitions:"));
+        let loaded = outlast_config::parse("test.yaml", &text).unwrap();
+        let mut warnings = loaded.warnings().iter();
+        warnings.any(|warning| warning.message() == "the log has room for 500 attempts")
+    };
+    assert!(!warned("", 500));
+    assert!(warned("", 501));
+    assert!(!warned("  limits: { records: 2000 }\n", 1000));
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use outlast_config::plan::{Plan, Saga, SagaRequest, SagaStep};
-use outlast_saga::{Flow, OnUnknown, Step, Tries, Undo};
+use outlast_config::plan::{Plan, Saga, SagaQuery, SagaRequest, SagaStep, SagaUnknown};
+use outlast_saga::{Flow, OnUnknown, Query, Step, Tries, Undo};
 
 use super::step::{self, Callers, Made};
 
@@ -24,13 +24,24 @@ pub(super) fn of(saga: &Saga, plan: &Plan, callers: &Arc<Callers>) -> Flow {
         let described = described(step);
         let (act, calls) = (made(step, &step.act), Arc::clone(callers));
         let act = move |attempt| step::make(Arc::clone(&act), Arc::clone(&calls), attempt);
-        let Some(undo) = &step.undo else {
-            return flow.step(described, act);
+        let flow = match &step.undo {
+            None => flow.step(described, act),
+            Some(undo) => {
+                let (undo, calls) = (made(step, undo), Arc::clone(callers));
+                flow.step_with_undo(described, act, move |attempt| {
+                    let undoing = step::make(Arc::clone(&undo), Arc::clone(&calls), attempt);
+                    async move { undoing.await.map(drop) }
+                })
+            }
         };
-        let (undo, calls) = (made(step, undo), Arc::clone(callers));
-        flow.step_with_undo(described, act, move |attempt| {
-            let undoing = step::make(Arc::clone(&undo), Arc::clone(&calls), attempt);
-            async move { undoing.await.map(drop) }
+        let SagaUnknown::Query(query) = &step.on_unknown else {
+            return flow;
+        };
+        let (asked, calls) = (made(step, &query.request), Arc::clone(callers));
+        let query = Arc::new(SagaQuery::clone(query));
+        flow.query(move |attempt| {
+            let query = Arc::clone(&query);
+            step::ask(query, Arc::clone(&asked), Arc::clone(&calls), attempt)
         })
     };
     let mut flow = Flow::new(&saga.name, saga.version).source(&saga.source);
@@ -59,10 +70,15 @@ fn described(step: &SagaStep) -> Step {
     if step.pivot {
         described = described.pivot();
     }
-    if step.compensates_unknown {
-        described = described.on_unknown(OnUnknown::Compensate);
-    }
-    described
+    described.on_unknown(match &step.on_unknown {
+        SagaUnknown::Retry => OnUnknown::Retry,
+        SagaUnknown::Compensate => OnUnknown::Compensate,
+        SagaUnknown::Query(query) => {
+            let request = &query.request;
+            let query = Query::new().timeout(request.timeout);
+            OnUnknown::Query(query.tries(tries(request)))
+        }
+    })
 }
 
 fn tries(request: &SagaRequest) -> Tries {

@@ -8,17 +8,17 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
-use outlast_config::plan::{SagaMeaning, SagaRequest};
+use outlast_config::plan::{SagaFound, SagaMeaning, SagaQuery, SagaRequest};
 use outlast_config::template::Known;
-use outlast_saga::{Attempt, StepError};
+use outlast_saga::{Attempt, StepError, Was};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::call::{Answered, Asked, Call};
+use super::call::{Answer, Answered, Asked, Call};
 use crate::worker::Phase;
 
-/// The request of a step, or of what undoes it.
+/// The request of a step, of what undoes it, or of what asks about it.
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) upstream: String,
@@ -69,12 +69,58 @@ pub(super) async fn make(
     callers: Arc<Callers>,
     attempt: Attempt,
 ) -> Result<Value, StepError> {
+    let upstream = &made.upstream;
+    let answer = send(&made, &callers, &attempt).await?;
+    let meaning = made.request.means(answer.status.as_u16());
+    if meaning == SagaMeaning::Success {
+        let body = answer
+            .body
+            .map_err(|error| StepError::unknown(format!("{upstream} has done it, but {error}")))?;
+        return Ok(output(&body));
+    }
+    let (lost, after) = (answer.lost, answer.after);
+    let error = words(upstream, answer);
+    Err(match meaning {
+        // An attempt before this one, within the same call, got no answer.
+        _ if lost => StepError::unknown(error),
+        SagaMeaning::Transient => transient(error, after),
+        SagaMeaning::Permanent => StepError::permanent(error),
+        SagaMeaning::Unknown | SagaMeaning::Success => StepError::unknown(error),
+    })
+}
+
+/// Asks whether a step was done. Whatever does not tell leaves the question open.
+pub(super) async fn ask(
+    query: Arc<SagaQuery>,
+    made: Arc<Made>,
+    callers: Arc<Callers>,
+    attempt: Attempt,
+) -> Result<Was<Value>, StepError> {
+    let upstream = &made.upstream;
+    let answer = send(&made, &callers, &attempt).await?;
+    match query.finds(answer.status.as_u16()) {
+        SagaFound::Done => {
+            let body = answer.body.map_err(|error| {
+                StepError::unknown(format!("{upstream} knows that it is done, but {error}"))
+            })?;
+            Ok(Was::Done(output(&body)))
+        }
+        SagaFound::NotDone => Ok(Was::NotDone),
+        SagaFound::Unknown => {
+            let after = answer.after;
+            Err(transient(words(upstream, answer), after))
+        }
+    }
+}
+
+/// Sends a request; an error if there was no answer.
+async fn send(made: &Arc<Made>, callers: &Callers, attempt: &Attempt) -> Result<Answer, StepError> {
     let (request, upstream) = (&made.request, &made.upstream);
-    let (path, headers, body) = parts(&made, &attempt).map_err(StepError::permanent)?;
+    let (path, headers, body) = parts(made, attempt).map_err(StepError::permanent)?;
     let key = HeaderValue::from_str(&attempt.key())
         .map_err(|_| StepError::permanent("the saga's id cannot be part of a key"))?;
     let answered = callers.call(Call {
-        made: Arc::clone(&made),
+        made: Arc::clone(made),
         method: Method::from_bytes(request.method.as_bytes()).unwrap_or_default(),
         path,
         headers,
@@ -82,35 +128,22 @@ pub(super) async fn make(
         key,
         deadline: Instant::now() + request.timeout,
     });
-    let answer = match answered.await {
+    match answered.await {
         Answered::Unsent { error, after } => {
             let error = format!("{upstream} was not asked: {error}");
-            return Err(transient(error, after));
+            Err(transient(error, after))
         }
-        Answered::Lost(error) => {
-            return Err(StepError::unknown(format!("{upstream}: {error}")));
-        }
-        Answered::Head(answer) => answer,
-    };
-    let meaning = request.means(answer.status.as_u16());
-    if meaning == SagaMeaning::Success {
-        let body = answer
-            .body
-            .map_err(|error| StepError::unknown(format!("{upstream} has done it, but {error}")))?;
-        return Ok(output(&body));
+        Answered::Lost(error) => Err(StepError::unknown(format!("{upstream}: {error}"))),
+        Answered::Head(answer) => Ok(answer),
     }
+}
+
+fn words(upstream: &str, answer: Answer) -> String {
     let said = answer.body.unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
     let said: String = said.trim().chars().take(EXCERPT).collect();
     let colon = if said.is_empty() { "" } else { ": " };
-    let error = format!("{upstream} answered {}{colon}{said}", answer.status);
-    Err(match meaning {
-        // An attempt before this one, within the same call, got no answer.
-        _ if answer.lost => StepError::unknown(error),
-        SagaMeaning::Transient => transient(error, answer.after),
-        SagaMeaning::Permanent => StepError::permanent(error),
-        SagaMeaning::Unknown | SagaMeaning::Success => StepError::unknown(error),
-    })
+    format!("{upstream} answered {}{colon}{said}", answer.status)
 }
 
 fn transient(error: String, after: Option<Duration>) -> StepError {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use outlast_config::plan::{Saga, SagaRequest, SagaStep};
+use outlast_config::plan::{Saga, SagaRequest, SagaStep, SagaUnknown};
 use outlast_config::scenario::{self as file, Effect, Load, Scenario, Target};
 use outlast_core::upstream::Config;
 use outlast_saga::{Definition, OnUnknown, Step, Tries, Undo};
@@ -334,10 +334,11 @@ fn step(from: &SagaStep) -> Step {
     if from.pivot {
         step = step.pivot();
     }
-    if from.compensates_unknown {
-        step = step.on_unknown(OnUnknown::Compensate);
-    }
-    step
+    step.on_unknown(match &from.on_unknown {
+        SagaUnknown::Retry => OnUnknown::Retry,
+        SagaUnknown::Compensate => OnUnknown::Compensate,
+        SagaUnknown::Query(_) => unreachable!("a scenario with a query is refused when it is read"),
+    })
 }
 
 fn law(from: &file::Law) -> Law {

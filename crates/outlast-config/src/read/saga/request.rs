@@ -21,7 +21,8 @@ pub(super) struct Scope<'a> {
 }
 
 impl Reader<'_, '_> {
-    /// The request of a step, or of what undoes it: their keys have the same names.
+    /// The request of a step, of what undoes it, or of what asks about it: their keys have the same
+    /// names. What its statuses mean is left out.
     pub(super) fn saga_request(
         &mut self,
         view: View<'_>,
@@ -52,7 +53,7 @@ impl Reader<'_, '_> {
             method,
             path,
             headers,
-            body: view.node_of("body").and_then(json),
+            body: body(view).and_then(json),
             timeout: view.duration("timeout")?,
             attempts: retry.count("attempts").unwrap_or(attempts),
             backoff: if waits {
@@ -60,7 +61,7 @@ impl Reader<'_, '_> {
             } else {
                 backoff
             },
-            outcomes: outcomes(view),
+            outcomes: Vec::new(),
         })
     }
 
@@ -155,10 +156,15 @@ fn texts(view: View<'_>) -> Vec<(&str, Place)> {
             found.push((text, entry.node.place));
         }
     }
-    if let Some(body) = view.node_of("body") {
+    if let Some(body) = body(view) {
         texts_of(body, &mut found);
     }
     found
+}
+
+/// What is sent; a question has none.
+fn body(view: View<'_>) -> Option<&Node> {
+    view.describes("body").then(|| view.node_of("body"))?
 }
 
 fn texts_of<'a>(node: &'a Node, found: &mut Vec<(&'a str, Place)>) {
@@ -193,25 +199,32 @@ fn json(node: &Node) -> Option<Json> {
     })
 }
 
-fn outcomes(view: View<'_>) -> Vec<SagaStatus> {
-    let outcome = |entry: &Entry| {
+/// What the statuses of a step mean.
+pub(super) fn outcomes(view: View<'_>) -> Vec<SagaStatus> {
+    let means = |word: &str| match word {
+        "success" => Some(SagaMeaning::Success),
+        "transient" => Some(SagaMeaning::Transient),
+        "permanent" => Some(SagaMeaning::Permanent),
+        "unknown" => Some(SagaMeaning::Unknown),
+        _ => None,
+    };
+    let statuses = statuses(view, means).into_iter();
+    let status = statuses.map(|(from, to, means)| SagaStatus { from, to, means });
+    status.collect()
+}
+
+/// Ranges of statuses and what they mean, the narrowest first: it counts.
+pub(super) fn statuses<M>(view: View<'_>, means: impl Fn(&str) -> Option<M>) -> Vec<(u16, u16, M)> {
+    let status = |entry: &Entry| {
         let (from, to) = shape::statuses(&entry.key)?;
-        let Value::Scalar(means) = &entry.node.value else {
+        let Value::Scalar(word) = &entry.node.value else {
             return None;
         };
-        let means = match means.as_str() {
-            "success" => SagaMeaning::Success,
-            "transient" => SagaMeaning::Transient,
-            "permanent" => SagaMeaning::Permanent,
-            "unknown" => SagaMeaning::Unknown,
-            _ => return None,
-        };
-        Some(SagaStatus { from, to, means })
+        Some((from, to, means(word)?))
     };
-    let mut outcomes: Vec<_> = view.names("outcomes").iter().filter_map(outcome).collect();
-    // The narrowest range counts.
-    outcomes.sort_by_key(|outcome| outcome.to - outcome.from);
-    outcomes
+    let mut found: Vec<_> = view.names("outcomes").iter().filter_map(status).collect();
+    found.sort_by_key(|(from, to, _)| to - from);
+    found
 }
 
 /// Fields that are about the connection, or say which step it is.
