@@ -19,7 +19,7 @@ pub(crate) struct Saga {
     /// The gateway's admin listener
     #[arg(
         long,
-        default_value = "http://127.0.0.1:9900",
+        default_value = DEFAULT_AT,
         env = "OUTLAST_ADMIN",
         global = true
     )]
@@ -96,6 +96,17 @@ enum Action {
         #[command(flatten)]
         by: By,
     },
+    /// Leave a step that waits for somebody as it is: go on without it, or let it be not undone
+    Skip {
+        /// The saga's id
+        id: String,
+        /// The step
+        step: String,
+        #[command(flatten)]
+        by: By,
+        #[command(flatten)]
+        gave: Gave,
+    },
     /// Take a step that waits for somebody for done, or undone, by other means
     Resolve {
         /// The saga's id
@@ -104,6 +115,8 @@ enum Action {
         step: String,
         #[command(flatten)]
         by: By,
+        #[command(flatten)]
+        gave: Gave,
     },
     /// List the steps that wait for somebody
     DeadLetters,
@@ -120,10 +133,18 @@ struct By {
     reason: String,
 }
 
+/// What a step gave, by hand.
+#[derive(Args, Debug)]
+struct Gave {
+    /// What a step that could not be done gave, for later ones: JSON, `@FILE`, or `-` for standard input
+    #[arg(long)]
+    output: Option<String>,
+}
+
 /// Does it, and tells what came of it.
 pub(crate) fn run(saga: &Saga) -> ExitCode {
-    let done = Gateway::new(&saga.at, saga.token.as_deref())
-        .and_then(|gateway| act(&gateway, &saga.action, saga.json));
+    let done =
+        Gateway::new(&saga.at, saga.token.as_deref()).and_then(|gateway| act(&gateway, saga));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Refused { answered, why }) => {
@@ -133,8 +154,9 @@ pub(crate) fn run(saga: &Saga) -> ExitCode {
     }
 }
 
-fn act(gateway: &Gateway, action: &Action, json: bool) -> Result<(), Refused> {
-    let told = match action {
+fn act(gateway: &Gateway, saga: &Saga) -> Result<(), Refused> {
+    let json = saga.json;
+    let told = match &saga.action {
         Action::Start {
             name,
             id,
@@ -142,7 +164,7 @@ fn act(gateway: &Gateway, action: &Action, json: bool) -> Result<(), Refused> {
             wait,
         } => {
             let query = [("id", id.as_deref()), ("wait", wait.as_deref())];
-            let body = read_input(input)?;
+            let body = read_json("input", input)?;
             let told = gateway.post(&["sagas", name], &query, &body)?;
             if json {
                 told
@@ -174,7 +196,7 @@ fn act(gateway: &Gateway, action: &Action, json: bool) -> Result<(), Refused> {
             let mut told = gateway.get(&["sagas", id], &[])?;
             let log = gateway.get(&["sagas", id, "log"], &[])?;
             if !json {
-                return say(&page::saga(&told, &log));
+                return say(&page::saga(&told, &log, &command(saga)));
             }
             told["log"] = log["records"].clone();
             told
@@ -184,14 +206,17 @@ fn act(gateway: &Gateway, action: &Action, json: bool) -> Result<(), Refused> {
             let body = json!({ "by": by.by, "reason": by.reason });
             gateway.post(&["sagas", id, "cancel"], &[], &body)?
         }
-        Action::Retry { id, step, by } => help(gateway, id, step, by, "retry")?,
-        Action::Resolve { id, step, by } => help(gateway, id, step, by, "resolve")?,
+        Action::Retry { id, step, by } => help(gateway, "retry", id, step, by, None)?,
+        Action::Skip { id, step, by, gave } => help(gateway, "skip", id, step, by, Some(gave))?,
+        Action::Resolve { id, step, by, gave } => {
+            help(gateway, "resolve", id, step, by, Some(gave))?
+        }
         Action::DeadLetters => {
             let letters = dead_letters(gateway)?;
             if json {
                 json!(letters)
             } else {
-                return say(&page::dead_letters(&letters));
+                return say(&page::dead_letters(&letters, &command(saga)));
             }
         }
     };
@@ -201,8 +226,30 @@ fn act(gateway: &Gateway, action: &Action, json: bool) -> Result<(), Refused> {
     say("done\n")
 }
 
-fn help(gateway: &Gateway, id: &str, step: &str, by: &By, how: &str) -> Result<Value, Refused> {
-    let body = json!({ "by": by.by, "reason": by.reason, "step": step });
+/// How this command is called for the same gateway.
+fn command(saga: &Saga) -> String {
+    let mut command = "outlast saga".to_owned();
+    if saga.at != DEFAULT_AT {
+        command.push_str(&format!(" --at {}", saga.at));
+    }
+    if let Some(token) = &saga.token {
+        command.push_str(&format!(" --token {}", token.display()));
+    }
+    command
+}
+
+fn help(
+    gateway: &Gateway,
+    how: &str,
+    id: &str,
+    step: &str,
+    by: &By,
+    gave: Option<&Gave>,
+) -> Result<Value, Refused> {
+    let mut body = json!({ "by": by.by, "reason": by.reason, "step": step });
+    if let Some(output) = gave.and_then(|gave| gave.output.as_deref()) {
+        body["output"] = read_json("output", output)?;
+    }
     gateway.post(&["sagas", id, how], &[], &body)
 }
 
@@ -233,20 +280,20 @@ fn watch(gateway: &Gateway, id: &str, json: bool) -> Result<(), Refused> {
     })
 }
 
-fn read_input(input: &str) -> Result<Value, Refused> {
-    let text = match input.strip_prefix('@') {
+fn read_json(what: &str, given: &str) -> Result<Value, Refused> {
+    let text = match given.strip_prefix('@') {
         Some(file) => read_file(Path::new(file))?,
-        None if input == "-" => {
+        None if given == "-" => {
             let mut text = String::new();
             let read = io::stdin().read_to_string(&mut text);
             read.map_err(|error| Refused::unable(format!("standard input: {error}")))?;
             text
         }
-        None => input.to_owned(),
+        None => given.to_owned(),
     };
     serde_json::from_str(&text).map_err(|error| {
         Refused::unable(format!(
-            "the input is no JSON: {error}; such as '{{\"item\": 1}}'"
+            "the {what} is no JSON: {error}; such as '{{\"item\": 1}}'"
         ))
     })
 }
@@ -262,3 +309,5 @@ fn say(text: &str) -> Result<(), Refused> {
     let said = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     said.map_err(|error| Refused::unable(format!("standard output: {error}")))
 }
+
+const DEFAULT_AT: &str = "http://127.0.0.1:9900";

@@ -30,18 +30,24 @@ pub(super) fn list(told: &Value) -> String {
     page
 }
 
-/// The steps that wait for somebody, of sagas that do.
-pub(super) fn dead_letters(sagas: &[Value]) -> String {
-    let mut rows = vec![["id", "saga", "step", "why"].map(str::to_owned)];
+/// The steps that wait for somebody, of sagas that do; `command` is how this one is called.
+pub(super) fn dead_letters(sagas: &[Value], command: &str) -> String {
+    let heads = ["id", "saga", "step", "since", "attempts", "why"];
+    let mut rows = vec![heads.map(str::to_owned)];
     for saga in sagas {
         let steps = saga["steps"].as_array().cloned().unwrap_or_default();
         let needs = |step: &&Value| step["state"] == "dead" || step["state"] == "stuck";
         for step in steps.iter().filter(needs) {
-            let what = if step["state"] == "dead" { "undo " } else { "" };
+            let (what, attempts) = match step["state"] == "dead" {
+                true => ("undo ", &step["undo_attempts"]),
+                false => ("", &step["attempts"]),
+            };
             rows.push([
                 text(&saga["id"]),
                 format!("{} v{}", text(&saga["definition"]), saga["version"]),
                 format!("{what}{}", text(&step["name"])),
+                text(&step["since"]),
+                attempts.to_string(),
                 text(&step["error"]),
             ]);
         }
@@ -49,11 +55,15 @@ pub(super) fn dead_letters(sagas: &[Value]) -> String {
     if rows.len() == 1 {
         return "no saga waits for anybody\n".to_owned();
     }
-    table(&rows)
+    let mut page = table(&rows);
+    page.push_str(&format!(
+        "\n{command} show ID  tells all of one, and what helps\n"
+    ));
+    page
 }
 
-/// One saga: where it is, its steps, and its way.
-pub(super) fn saga(saga: &Value, log: &Value) -> String {
+/// One saga: where it is, its steps, what helps if it waits for somebody, and its way.
+pub(super) fn saga(saga: &Value, log: &Value, command: &str) -> String {
     let mut page = format!(
         "{}  {} v{}  {}\n",
         text(&saga["id"]),
@@ -61,6 +71,9 @@ pub(super) fn saga(saga: &Value, log: &Value) -> String {
         saga["version"],
         text(&saga["state"])
     );
+    for step in saga["not_undone"].as_array().into_iter().flatten() {
+        page.push_str(&format!("`{}` is not undone\n", text(step)));
+    }
     if let Some(what) = saga["waiting_for"].as_str() {
         page.push_str(&format!("waits for {what}\n"));
     }
@@ -78,9 +91,11 @@ pub(super) fn saga(saga: &Value, log: &Value) -> String {
         } else {
             step["attempts"].to_string()
         };
+        // Of what waits, why is what matters; what it gave stands below.
+        let waits = step["since"].is_string();
         let gave = match (&step["output"], step["error"].as_str()) {
-            (Value::Null, Some(error)) => error.to_owned(),
             (Value::Null, None) => String::new(),
+            (output, Some(error)) if output.is_null() || waits => error.to_owned(),
             (output, _) => short(&output.to_string()),
         };
         let (name, state) = (text(&step["name"]), text(&step["state"]));
@@ -91,10 +106,62 @@ pub(super) fn saga(saga: &Value, log: &Value) -> String {
         page.push_str(&table(&rows));
         page.push('\n');
     }
+    page.push_str(&what_helps(saga, command));
     let mut way = Way::default();
     for record in log["records"].as_array().into_iter().flatten() {
         page.push_str(&way.of(record));
     }
+    page
+}
+
+/// Of each step that waits for somebody what is known, and the commands that help.
+fn what_helps(saga: &Value, command: &str) -> String {
+    let id = text(&saga["id"]);
+    let mut page = String::new();
+    let mut rows = Vec::new();
+    for step in saga["steps"].as_array().into_iter().flatten() {
+        let hands = step["hands"].as_array().cloned().unwrap_or_default();
+        if hands.is_empty() {
+            continue;
+        }
+        let (name, is_undo) = (text(&step["name"]), step["state"] == "dead");
+        let what = if is_undo { "undone" } else { "done" };
+        page.push_str(&format!(
+            "`{name}` could not be {what}; its key is {}, and it waits since {}\n",
+            text(&step["key"]),
+            text(&step["since"])
+        ));
+        if step["may_be_done"] == true && !is_undo {
+            page.push_str("nobody knows whether it was done: look there before you say so\n");
+        }
+        if is_undo && !step["output"].is_null() {
+            page.push_str(&format!("it gave {}\n", short(&step["output"].to_string())));
+        }
+        for hand in &hands {
+            let hand = text(hand);
+            let means = match (&*hand, is_undo) {
+                ("retry", true) => "undo it again, as often as at first",
+                ("retry", _) => "do it again, as often as at first",
+                ("skip", true) => "leave it: it is told to be not undone",
+                ("skip", _) => "go on without it; --output JSON gives what later steps need",
+                (_, true) => "it was undone by other means",
+                _ => "it was done by other means; --output JSON says what it gave",
+            };
+            let line = format!("{command} {hand} {id} {name} --reason WHY");
+            rows.push([line, means.to_owned()]);
+        }
+    }
+    if rows.is_empty() {
+        return page;
+    }
+    if saga["may_cancel"] == true {
+        let line = format!("{command} cancel {id} --reason WHY");
+        rows.push([line, "undo what was done".to_owned()]);
+    }
+    for line in table(&rows).lines() {
+        page.push_str(&format!("  {line}\n"));
+    }
+    page.push('\n');
     page
 }
 
@@ -144,7 +211,12 @@ fn what(event: &Value) -> Option<String> {
         "started" => format!("attempt {}", event["attempt"]),
         "succeeded" => "done".to_owned(),
         "failed" => format!("failed: {}{}", error(), again()),
+        "lost" if event["asks"] == true => format!("not known: {}", error()),
         "lost" => format!("not known: {}{}", error(), again()),
+        "query_started" => format!("was it done? attempt {}", event["attempt"]),
+        "found_done" => "it was done".to_owned(),
+        "found_not_done" => format!("it was not done{}", again()),
+        "query_failed" => format!("still not known: {}{}", error(), again()),
         "skipped" => "skipped: it was best effort".to_owned(),
         "turned_back" => turned_back(&event["cause"]),
         "undo_started" => format!("undo, attempt {}", event["attempt"]),
@@ -155,10 +227,15 @@ fn what(event: &Value) -> Option<String> {
         "handled" => {
             let how = match event["how"].as_str() {
                 Some("resolve") => "resolved",
+                Some("skip") => "skipped",
                 _ => "retried",
             };
+            let gave = match &event["output"] {
+                Value::Null => String::new(),
+                output => format!("; it gave {}", short(&output.to_string())),
+            };
             format!(
-                "{how} by {}: {}",
+                "{how} by {}: {}{gave}",
                 text(&event["by"]),
                 text(&event["reason"])
             )

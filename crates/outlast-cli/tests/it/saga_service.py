@@ -12,7 +12,8 @@ the POST of a step:
     slow  takes two seconds, and does it then unless it was undone meanwhile
     stay  does it; undoing it answers 503 until the file LEDGER.back is there
 
-A piano is too heavy to be shipped. Of `last`, the `item` of a query, there is one.
+A piano and a safe are too heavy to be shipped, and the order of a safe cannot be deleted. Of `last`, the
+`item` of a query, there is one.
 
 All services together keep a book of what they do in its order, beside the ledgers: `all`.
 """
@@ -51,7 +52,7 @@ class Service(BaseHTTPRequestHandler):
             word = "down"
         if word in ("no", "down"):
             return self.answer(422 if word == "no" else 503, {"error": f"{step} says {word}"})
-        if step == "ship" and body.get("item") == "a piano":
+        if step == "ship" and body.get("item") in ("a piano", "a safe"):
             return self.answer(422, {"error": "too heavy"})
         time.sleep(2 if word == "slow" else 0.01)
         with LOCK:
@@ -63,7 +64,8 @@ class Service(BaseHTTPRequestHandler):
                 LAST.append(key)
             if key not in DONE:
                 note(f"do {key}")
-            DONE[key] = word or "done"
+            is_kept = step == "create" and body.get("item") == "a safe"
+            DONE[key] = "kept" if is_kept else word or "done"
         if word == "hang":
             time.sleep(10)
         while word == "wait" and not os.path.exists(LEDGER + ".go"):
@@ -76,6 +78,8 @@ class Service(BaseHTTPRequestHandler):
             was = DONE.get(key)
             if was == "stay" and not os.path.exists(LEDGER + ".back"):
                 return self.answer(503, {"error": "not now"})
+            if was == "kept":
+                return self.answer(409, {"error": "it is in the books"})
             if key in LAST:
                 LAST.remove(key)
             if was not in (None, "undone"):

@@ -526,6 +526,57 @@ fn people_help_a_saga_that_waits_for_them() {
     for part in ["retried by ann: back", "compensated"] {
         assert!(told.contains(part), "{part}: {told}");
     }
+    let letters = saga(&["dead-letters"]);
+    assert_eq!(letters, (0, "no saga waits for anybody\n".to_owned()));
+
+    // One that cannot be undone is left as it is, and says so.
+    let input = r#"{"item": "a book", "how": "reserve:stay charge:stay ship:no"}"#;
+    std::fs::remove_file(folder.join("inventory.back")).unwrap();
+    let start = [
+        "start", "order", "--id", "left", "--input", input, "--wait", "20s",
+    ];
+    let (_, told) = saga(&start);
+    assert_eq!(told, "left  waiting\n");
+    let (_, told) = saga(&["dead-letters"]);
+    let told: Vec<_> = told.lines().collect();
+    assert_eq!(told.len(), 5, "{told:#?}");
+    let heads = ["id", "saga", "step", "since", "attempts", "why"];
+    assert_eq!(told[0].split_whitespace().collect::<Vec<_>>(), heads);
+    assert!(told[1].contains("undo reserve") && told[2].contains("undo charge"));
+    assert!(told[4].ends_with("show ID  tells all of one, and what helps"));
+    let by = ["--by", "ann", "--reason"];
+    let (code, told) = saga(&[&["skip", "left", "reserve"], &by[..], &["written off"]].concat());
+    assert_eq!((code, &*told), (0, "done\n"));
+    let output = [
+        &["resolve", "left", "charge", "--output", "1"],
+        &by[..],
+        &["?"],
+    ]
+    .concat();
+    let (code, told) = saga(&output);
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("an output is what a step gave"), "{told}");
+    // The commands that are shown are those that help.
+    let (_, told) = saga(&["show", "left"]);
+    let shown = format!("outlast saga --at http://{} ", shop.admin);
+    let helps: Vec<_> = told.lines().filter(|line| line.contains(&shown)).collect();
+    assert_eq!(helps.len(), 3, "{told}");
+    let resolve = helps.iter().find(|line| line.contains("resolve")).unwrap();
+    let words = resolve.trim().strip_prefix(&shown).unwrap();
+    let words = words.split("  ").next().unwrap().replace("WHY", "by-cash");
+    let mut words: Vec<_> = words.split(' ').collect();
+    words.extend(["--by", "ann"]);
+    let (code, told) = saga(&words);
+    assert_eq!((code, &*told), (0, "done\n"));
+    let (_, told) = saga(&["show", "left"]);
+    for part in [
+        "left  order v1  compensated\n`reserve` is not undone\n",
+        "skipped by ann: written off",
+        "resolved by ann: by-cash",
+        "not undone  1, undo 3",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
     let (code, told) = saga(&["show", "none"]);
     assert_eq!(code, 1, "{told}");
     assert!(told.contains("no saga"), "{told}");
@@ -581,6 +632,27 @@ fn the_guide_says_what_happens() {
     let (code, way) = saga(shop.folder.path(), admin, &["show", "order-2"]);
     assert_eq!(code, 0);
     assert_eq!(timeless(&way), timeless(blocks("text")[0]), "{way}");
+    // What waits for somebody is shown with the commands that help.
+    let input = r#"{"euros": 70, "item": "a safe"}"#;
+    let start = [
+        "start", "order", "--id", "order-3", "--input", input, "--wait", "20s",
+    ];
+    let (code, told) = saga(shop.folder.path(), admin, &start);
+    assert_eq!((code, &*told), (0, "order-3  waiting\n"));
+    let (code, page) = saga(shop.folder.path(), admin, &["show", "order-3"]);
+    assert_eq!(code, 0);
+    let page = page.replace(&format!(" --at http://{admin}"), "");
+    let page: Vec<_> = page.lines().map(sinceless).collect();
+    let mut texts = blocks("text").into_iter();
+    let shown = texts.find(|text| text.starts_with("order-3")).unwrap();
+    let shown: Vec<_> = shown.lines().map(sinceless).collect();
+    assert_eq!(page[..shown.len()], shown);
+}
+
+/// Without the time since which a step waits.
+fn sinceless(line: &str) -> &str {
+    line.split_once(" since 20")
+        .map_or(line, |(before, _)| before)
 }
 
 #[test]

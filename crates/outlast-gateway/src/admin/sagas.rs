@@ -9,7 +9,7 @@ mod view;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State as Extract};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -33,6 +33,7 @@ pub(super) fn routes(state: &State) -> Router<Arc<State>> {
         .route("/sagas/{id}/events", get(events::stream))
         .route("/sagas/{id}/cancel", post(cancel))
         .route("/sagas/{id}/retry", post(retry))
+        .route("/sagas/{id}/skip", post(skip))
         .route("/sagas/{id}/resolve", post(resolve))
         .layer(DefaultBodyLimit::max(most))
 }
@@ -50,6 +51,7 @@ fn not_done(error: &ControlError) -> Response {
         ControlError::Blocked | ControlError::Elsewhere { .. } | ControlError::Illegal(_) => {
             StatusCode::CONFLICT
         }
+        ControlError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         ControlError::Store(error) => of_store(error),
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
@@ -167,16 +169,18 @@ struct By {
     by: String,
     reason: String,
     step: Option<String>,
+    /// What the step gave, if it is skipped or resolved.
+    output: Option<Value>,
 }
 
 async fn cancel(
     Extract(state): Extract<Arc<State>>,
     Path(id): Path<String>,
-    body: Bytes,
+    body: Sent,
 ) -> Response {
-    let by = match by(&body, false) {
+    let by = match by(body, None) {
         Ok(by) => by,
-        Err(detail) => return refuse(StatusCode::BAD_REQUEST, &detail),
+        Err((status, detail)) => return refuse(status, &detail),
     };
     with(&state, |runner| async move {
         runner.cancel(&id, &by.by, &by.reason).await?;
@@ -185,42 +189,58 @@ async fn cancel(
     .await
 }
 
-async fn retry(state: Extract<Arc<State>>, id: Path<String>, body: Bytes) -> Response {
+async fn retry(state: Extract<Arc<State>>, id: Path<String>, body: Sent) -> Response {
     handle(state, id, body, Hand::Retry).await
 }
 
-async fn resolve(state: Extract<Arc<State>>, id: Path<String>, body: Bytes) -> Response {
+async fn skip(state: Extract<Arc<State>>, id: Path<String>, body: Sent) -> Response {
+    handle(state, id, body, Hand::Skip).await
+}
+
+async fn resolve(state: Extract<Arc<State>>, id: Path<String>, body: Sent) -> Response {
     handle(state, id, body, Hand::Resolve).await
 }
 
 async fn handle(
     Extract(state): Extract<Arc<State>>,
     Path(id): Path<String>,
-    body: Bytes,
+    body: Sent,
     how: Hand,
 ) -> Response {
-    let by = match by(&body, true) {
+    let by = match by(body, Some(how)) {
         Ok(by) => by,
-        Err(detail) => return refuse(StatusCode::BAD_REQUEST, &detail),
+        Err((status, detail)) => return refuse(status, &detail),
     };
     with(&state, move |runner| async move {
         let step = by.step.unwrap_or_default();
-        runner.handle(&id, &step, how, &by.by, &by.reason).await?;
+        let handled = runner.handle_giving(&id, &step, how, by.output, &by.by, &by.reason);
+        handled.await?;
         Ok(json!({ "id": id, "step": step }))
     })
     .await
 }
 
-/// An error says what to send.
-fn by(body: &Bytes, has_step: bool) -> Result<By, String> {
+/// A body, or why there is none.
+type Sent = Result<Bytes, BytesRejection>;
+
+/// What is sent with a hand, or with a cancel; an error says what to send.
+fn by(body: Sent, how: Option<Hand>) -> Result<By, (StatusCode, String)> {
+    let body = body.map_err(|error| (error.status(), error.body_text()))?;
+    let (has_step, gives) = (how.is_some(), how.is_some_and(|how| how != Hand::Retry));
     let step = if has_step { ", \"step\": NAME" } else { "" };
-    let wrong = |what: &str| format!("{what}; send {{\"by\": WHO, \"reason\": WHY{step}}}");
-    let by: By = serde_json::from_slice(body).map_err(|error| wrong(&error.to_string()))?;
+    let wrong = |what: &str| {
+        let detail = format!("{what}; send {{\"by\": WHO, \"reason\": WHY{step}}}");
+        (StatusCode::BAD_REQUEST, detail)
+    };
+    let by: By = serde_json::from_slice(&body).map_err(|error| wrong(&error.to_string()))?;
     if by.by.trim().is_empty() || by.reason.trim().is_empty() {
         return Err(wrong("who does it and why stays on the log"));
     }
     if by.step.is_some() != has_step {
         return Err(wrong("a step is named, or none is"));
+    }
+    if by.output.is_some() && !gives {
+        return Err(wrong("an output goes with skip and resolve"));
     }
     Ok(by)
 }

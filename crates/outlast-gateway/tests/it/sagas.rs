@@ -328,3 +328,221 @@ fn who_may_ask_is_told_what_happens_and_how_many_may_run() {
     let waits = ask("/sagas/2", &[]).json()["waiting_for"].clone();
     assert_eq!(waits, "the answer to `a`");
 }
+
+/// Nobody knows whether a payment was made; its books are asked.
+#[test]
+fn whoever_knows_is_asked_whether_a_step_was_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bank, books, undoing) = (Upstream::start(), Upstream::start(), Upstream::start());
+    bank.answers(|_| status(504));
+    let definitions = "    pay:
+      version: 1
+      steps:
+        - name: charge
+          upstream: bank
+          request: POST /charges
+          retry: { attempts: 2, backoff: 10ms }
+          on_unknown: query
+          query:
+            upstream: books
+            request: GET /charges/{{ saga.id }}?x={{ input.x }}
+            headers: { x-text: '{{ input.x }}' }
+            timeout: 1s
+            outcomes: { 204: not_done }
+          undo: { upstream: undoing, request: 'DELETE /{{ saga.id }}' }
+        - { name: tell, upstream: undoing, request: 'POST /told/{{ steps.charge.output.id }}' }
+";
+    let upstreams = "  bank: { endpoints: http://{} }
+  books: { endpoints: http://{} }
+  undoing: { endpoints: http://{} }";
+    let text = plan(folder.path(), upstreams, definitions);
+    let gateway = gateway(&text, &[bank.address, books.address, undoing.address]);
+    let calls = |upstream: &Upstream, part: &str| {
+        let seen = upstream.seen();
+        seen.iter()
+            .filter(|seen| seen.target.contains(part))
+            .count()
+    };
+    let check = |id: &str, state: &str, charged: usize, asked: usize, undone: usize| {
+        let before = bank.seen().len();
+        let saga = run(&gateway, "pay", id);
+        assert_eq!(saga["state"], state, "{id}: {saga}");
+        assert_eq!(bank.seen().len() - before, charged, "{id}");
+        assert_eq!(calls(&books, &format!("/{id}?")), asked, "{id}");
+        assert_eq!(calls(&undoing, &format!("/{id}")), undone, "{id}");
+        saga
+    };
+    books.answers(|_| Response::new(Body::from(r#"{"id": 7}"#)));
+    let saga = check("done", "completed", 1, 1, 0);
+    let step = &saga["steps"][0];
+    assert_eq!(
+        (&step["output"]["id"], &step["queries"]),
+        (&json!(7), &json!(1))
+    );
+    assert_eq!(calls(&undoing, "/told/7"), 1);
+    let seen = books.seen().pop().unwrap();
+    assert_eq!(
+        (&*seen.method, &*seen.target),
+        ("GET", "/charges/done?x=a%20b%2Fc")
+    );
+    // The key is that of the attempt that it is about.
+    assert_eq!(seen.headers["idempotency-key"], "done/charge");
+    assert_eq!(seen.headers["outlast-saga-step"], "charge");
+    assert_eq!(seen.headers["x-text"], "a b/c");
+
+    for (id, code) in [("gone", 404), ("not", 204)] {
+        books.answers(move |_| status(code));
+        let saga = check(id, "compensated", 2, 2, 0);
+        assert_eq!(saga["steps"][0]["may_be_done"], false, "{saga}");
+    }
+    for (id, code) in [("busy", 503), ("what", 400), ("slow", 504)] {
+        books.answers(move |_| status(code));
+        let saga = check(id, "compensated", 1, 2, 1);
+        assert_eq!(saga["steps"][0]["may_be_done"], true, "{saga}");
+        let error = saga["steps"][0]["error"].as_str().unwrap();
+        assert!(error.contains(&format!("books answered {code}")), "{error}");
+    }
+    // An open question, and then an answer.
+    let first = std::sync::atomic::AtomicBool::new(true);
+    books.answers(
+        move |_| match first.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            true => status(503),
+            false => Response::new(Body::from(r#"{"id": 8}"#)),
+        },
+    );
+    let saga = check("later", "completed", 1, 2, 0);
+    let log = ask(&gateway, "/sagas/later/log", &[]);
+    let events = log["records"].as_array().unwrap().iter();
+    let events = events.flat_map(|record| record["events"].as_array().unwrap());
+    let of_step = events.filter(|event| event["step"] == "charge");
+    let names: Vec<_> = of_step
+        .map(|event| event["event"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "started",
+            "lost",
+            "query_started",
+            "query_failed",
+            "query_started",
+            "found_done"
+        ],
+        "{saga}"
+    );
+}
+
+/// A step behind the pivot that cannot be done: what somebody says of it is there for later ones.
+#[test]
+fn what_is_skipped_or_resolved_by_hand_may_have_an_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Upstream::answering(|seen| match &*seen.target {
+        "/ship" => status(422),
+        _ => Response::new(Body::from("{}")),
+    });
+    let definitions = "    order:
+      version: 1
+      steps:
+        - { name: charge, upstream: up, request: POST /charge, pivot: true }
+        - { name: ship, upstream: up, request: POST /ship }
+        - { name: tell, upstream: up, request: 'POST /told/{{ steps.ship.output.parcel }}' }
+        - { name: note, upstream: up, request: 'POST /noted/x{{ steps.ship.output.parcel? }}' }
+";
+    let text = plan(folder.path(), "  up: { endpoints: http://{} }", definitions).replace(
+        "  definitions:",
+        "  limits: { bytes: 1KiB }\n  definitions:",
+    );
+    let gateway = gateway(&text, &[up.address]);
+    let hand = |id: &str, how: &str, step: &str, more: &str| {
+        let body = format!(r#"{{"by": "ann", "reason": "by hand", "step": "{step}"{more}}}"#);
+        ask(&gateway, &format!("/sagas/{id}/{how}"), &["-d", &body])
+    };
+    let rests = |id: &str| {
+        let look = || ask(&gateway, &format!("/sagas/{id}"), &[]);
+        wait_until("it rests", || look()["state"] != "open");
+        look()
+    };
+    let began = |id: &str| {
+        let saga = run(&gateway, "order", id);
+        assert_eq!(saga["state"], "waiting", "{saga}");
+        let ship = &saga["steps"][1];
+        assert_eq!(ship["hands"], json!(["retry", "skip", "resolve"]), "{saga}");
+        assert_eq!(ship["key"], format!("{id}/ship"));
+        assert!(
+            ship["since"].is_string() && saga["may_cancel"] == false,
+            "{saga}"
+        );
+    };
+    let told = |part: &str| up.seen().iter().any(|seen| seen.target == part);
+    began("a");
+    for (how, step, more, code, part) in [
+        ("skip", "charge", "", 409, "does not wait for anybody"),
+        ("skip", "shop", "", 404, "no step"),
+        ("retry", "ship", r#", "output": 1"#, 400, "skip and resolve"),
+    ] {
+        let refused = hand("a", how, step, more);
+        assert_eq!(refused["status"], code, "{refused}");
+        assert!(
+            refused["detail"].as_str().unwrap().contains(part),
+            "{refused}"
+        );
+    }
+    let large = format!(r#", "output": "{}""#, "x".repeat(2000));
+    assert_eq!(hand("a", "skip", "ship", &large)["status"], 413);
+    hand("a", "skip", "ship", r#", "output": {"parcel": "by-car"}"#);
+    let saga = rests("a");
+    assert_eq!(saga["state"], "completed", "{saga}");
+    assert_eq!(saga["steps"][1]["state"], "skipped", "{saga}");
+    assert!(told("/told/by-car") && told("/noted/xby-car"));
+
+    began("b");
+    hand(
+        "b",
+        "resolve",
+        "ship",
+        r#", "output": {"parcel": "by-ship"}"#,
+    );
+    assert_eq!(rests("b")["steps"][1]["state"], "done");
+    assert!(told("/told/by-ship"));
+
+    // Who needs what is not there fails for good, unless its place ends with `?`.
+    began("c");
+    hand("c", "skip", "ship", "");
+    let saga = rests("c");
+    let tell = &saga["steps"][2];
+    assert_eq!(tell["state"], "stuck", "{saga}");
+    let error = "its path: there is no `steps.ship.output.parcel`";
+    assert_eq!(tell["error"], error, "{saga}");
+    hand("c", "skip", "tell", "");
+    assert_eq!(rests("c")["state"], "completed");
+    assert!(told("/noted/x"));
+}
+
+#[test]
+fn a_log_that_is_full_is_told_with_what_failed_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Upstream::answering(|_| status(503));
+    let definitions = "    order:
+      version: 1
+      steps:
+        - { name: a, upstream: up, request: POST /a, retry: { attempts: 1000, backoff: 1ms } }
+";
+    let text = plan(folder.path(), "  up: { endpoints: http://{} }", definitions).replace(
+        "  definitions:",
+        "  limits: { records: 10 }\n  definitions:",
+    );
+    let gateway = gateway(&text, &[up.address]);
+    let saga = run(&gateway, "order", "1");
+    assert_eq!(
+        (&saga["state"], &saga["may_cancel"]),
+        (&json!("waiting"), &json!(true))
+    );
+    let error = saga["steps"][0]["error"].as_str().unwrap();
+    let why = "its log has 10 records, and 10 are allowed; up answered 503";
+    assert!(error.starts_with(why), "{error}");
+    let by = r#"{"by": "ann", "reason": "too long"}"#;
+    ask(&gateway, "/sagas/1/cancel", &["-d", by]);
+    wait_until("it is undone", || {
+        ask(&gateway, "/sagas/1", &[])["state"] == "compensated"
+    });
+}

@@ -4,7 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
 use outlast_saga::store::Listed;
-use outlast_saga::{At, Cause, Event, Phase, Record, Saga, Stamp, StepState};
+use outlast_saga::{At, Cause, Event, Hand, Phase, Record, Saga, Stamp};
 use serde_json::{Map, Value, json};
 
 /// An id that nobody has: 128 random bits.
@@ -56,9 +56,12 @@ pub(super) fn saga(at: &Listed, saga: &Saga, log: &[Record]) -> Value {
             .then(|| log.last().map(|record| time(record.at)))
             .flatten()
     );
-    let states = names.iter().zip(saga.steps()).enumerate();
-    let states = states.map(|(number, (name, state))| step(number, name, state, log));
-    told["steps"] = states.collect();
+    told["may_cancel"] = json!(saga.may_cancel());
+    told["not_undone"] = saga.not_undone().map(|step| json!(names[step])).collect();
+    let steps = names.iter().enumerate();
+    told["steps"] = steps
+        .map(|(number, name)| step(saga, number, name, log))
+        .collect();
     told
 }
 
@@ -67,7 +70,8 @@ fn names(saga: &Saga) -> Vec<String> {
     steps.map(|step| step.name().to_owned()).collect()
 }
 
-fn step(number: usize, name: &str, state: &StepState, log: &[Record]) -> Value {
+fn step(saga: &Saga, number: usize, name: &str, log: &[Record]) -> Value {
+    let state = &saga.steps()[number];
     let (at, due) = match &state.at {
         At::Pending => ("pending", None),
         At::Running => ("running", None),
@@ -85,39 +89,84 @@ fn step(number: usize, name: &str, state: &StepState, log: &[Record]) -> Value {
         At::Resolved => ("resolved", None),
         At::NotUndone => ("not_undone", None),
     };
-    let (mut attempts, mut undo_attempts, mut error) = (0, 0, None);
-    for event in log.iter().flat_map(|record| &record.events) {
-        match event {
-            Event::Started { step, attempt } if *step == number => attempts = *attempt,
-            Event::UndoStarted { step, attempt } if *step == number => undo_attempts = *attempt,
-            Event::Failed {
-                step, error: why, ..
-            }
-            | Event::Lost {
-                step, error: why, ..
-            }
-            | Event::UndoFailed {
-                step, error: why, ..
-            }
-            | Event::DeadLettered { step, error: why }
-            | Event::Parked { step, error: why }
-                if *step == number =>
-            {
-                error = Some(why);
-            }
-            _ => {}
-        }
-    }
+    let way = Way::of(number, log);
+    let waits = matches!(state.at, At::Stuck(_) | At::Dead(_));
+    let undo = if way.undo_attempts > 0 || matches!(state.at, At::Dead(_)) {
+        "/undo"
+    } else {
+        ""
+    };
+    let hands: Vec<_> = saga.hands(number).into_iter().map(Hand::name).collect();
     json!({
         "name": name,
         "state": at,
-        "attempts": attempts,
-        "undo_attempts": undo_attempts,
+        "key": format!("{}/{name}{undo}", saga.id()),
+        "attempts": way.attempts,
+        "queries": way.queries,
+        "undo_attempts": way.undo_attempts,
         "next": due.map(time),
         "may_be_done": state.lost,
-        "error": error,
+        "error": way.error(),
         "output": state.output,
+        "since": waits.then(|| way.parked.map(|(at, _)| time(at))).flatten(),
+        "hands": hands,
     })
+}
+
+/// What a log says of a step.
+#[derive(Default)]
+struct Way<'a> {
+    attempts: u32,
+    queries: u32,
+    undo_attempts: u32,
+    /// Why the last attempt failed.
+    failed: Option<&'a str>,
+    /// When and why it began to wait for somebody.
+    parked: Option<(Stamp, &'a str)>,
+}
+
+impl Way<'_> {
+    fn of(number: usize, log: &[Record]) -> Way<'_> {
+        let mut way = Way::default();
+        let events = log.iter().flat_map(|record| {
+            let at = record.at;
+            record.events.iter().map(move |event| (at, event))
+        });
+        for (at, event) in events {
+            match event {
+                Event::Started { step, attempt } if *step == number => way.attempts = *attempt,
+                Event::QueryStarted { step, .. } if *step == number => way.queries += 1,
+                Event::UndoStarted { step, attempt } if *step == number => {
+                    way.undo_attempts = *attempt;
+                }
+                Event::Failed { step, error, .. }
+                | Event::Lost { step, error, .. }
+                | Event::QueryFailed { step, error, .. }
+                | Event::UndoFailed { step, error, .. }
+                    if *step == number =>
+                {
+                    way.failed = Some(error);
+                    way.parked = None;
+                }
+                Event::DeadLettered { step, error } | Event::Parked { step, error }
+                    if *step == number =>
+                {
+                    way.parked = Some((at, error));
+                }
+                _ => {}
+            }
+        }
+        way
+    }
+
+    /// Why it waits, and what happened before if that is something else.
+    fn error(&self) -> Option<String> {
+        match (self.parked, self.failed) {
+            (Some((_, why)), Some(before)) if why != before => Some(format!("{why}; {before}")),
+            (Some((_, why)), _) => Some(why.to_owned()),
+            (None, failed) => failed.map(str::to_owned),
+        }
+    }
 }
 
 /// In a sentence, what has to happen for it to go on.
