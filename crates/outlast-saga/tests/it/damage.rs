@@ -2,7 +2,10 @@
 //! which somebody was told that it is on the disk, without a word.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use outlast_saga::store::sqlite::Sqlite;
 use outlast_saga::store::{Begun, State, Store, StoreError};
@@ -273,4 +276,83 @@ async fn a_damaged_log_is_told_without_its_index_too() {
     let last = store.log(&format!("s{}", SAGAS - 1)).await.unwrap();
     assert_eq!(last, [record(0)], "the last transaction was cut off");
     assert_eq!(store.list(None, 0, 1000).await.unwrap().len() as u64, SAGAS);
+}
+
+/// The child: writes until it is killed.
+#[test]
+fn child() {
+    let Some(file) = std::env::var_os("OUTLAST_DAMAGE_FILE") else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = Sqlite::open(file).unwrap();
+        println!("\nopened");
+        let own = std::process::id();
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..64 {
+            let store = store.clone();
+            writers.spawn(async move {
+                for number in 0.. {
+                    let mut saga = new(&format!("{own}-{writer}-{number}"), "1");
+                    let text = outlast_saga::Event::Succeeded {
+                        step: 0,
+                        output: "x".repeat(8000).into(),
+                    };
+                    saga.record.events.push(text);
+                    assert_eq!(store.begin(saga).await, Ok(Begun::New));
+                }
+            });
+        }
+        writers.join_all().await;
+    });
+}
+
+/// A log is written from its beginning again when all of it is in the file. Whenever a process is killed
+/// about that time, what it leaves is whole.
+#[test]
+fn a_log_that_begins_anew_is_never_taken_for_a_damaged_one() {
+    if std::env::var_os("OUTLAST_DAMAGE_FILE").is_some() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sagas.db");
+    let salt = || {
+        let mut header = [0; 32];
+        let mut log = std::fs::File::open(beside(&path, "-wal")).ok()?;
+        std::io::Read::read_exact(&mut log, &mut header).ok()?;
+        Some(header[16..24].to_vec())
+    };
+    let mut rng = outlast_core::rng::Rng::new(11);
+    for round in 0..5 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["damage::child", "--exact", "--nocapture"])
+            .env("OUTLAST_DAMAGE_FILE", &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let opened = said.any(|line| line.unwrap() == "opened");
+        let (first, end) = (salt(), Instant::now() + Duration::from_secs(30));
+        while opened && (salt().is_none() || salt() == first) && Instant::now() < end {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        // At any of the first writes, or a little later.
+        let life = Duration::from_micros((rng.unit() * 3000.0) as u64);
+        std::thread::sleep(life);
+        let was = child.try_wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(opened && was.is_none(), "round {round}: {was:?}");
+        assert!(salt() != first, "round {round}: it never begins anew");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(async {
+        let store = Sqlite::open(&path).unwrap();
+        assert!(!store.list(None, 0, 10).await.unwrap().is_empty());
+    });
 }
