@@ -183,9 +183,7 @@ impl Store for Postgres {
 
     async fn unowned(&self, queue: &str) {
         let lease = &self.inner.lease;
-        let Some(ears) = lease.ears(queue) else {
-            return;
-        };
+        let ears = lease.ears(queue).unwrap_or_default();
         // It is told in vain either way.
         let _ = tokio::time::timeout(lease.lasts() / 4, ears.free.notified()).await;
     }
@@ -217,9 +215,7 @@ impl Store for Postgres {
     }
 
     async fn arrived(&self, queue: &str) {
-        let Some(ears) = self.inner.lease.ears(queue) else {
-            return;
-        };
+        let ears = self.inner.lease.ears(queue).unwrap_or_default();
         // It is told in vain either way.
         let _ = tokio::time::timeout(BETWEEN_LOOKS, ears.arrived.notified()).await;
     }
