@@ -178,6 +178,30 @@ async fn a_queue_has_its_bounds_over_all_processes() {
     assert!(matches!(two.put(large).await, Ok(Put::New(_))));
 }
 
+/// Somebody has a place, and has not committed it yet: whoever pushes next waits, so that nobody sees the
+/// second one before the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn places_are_committed_in_their_order() {
+    let server = Arc::new(Server::start());
+    let settings = server.database("places");
+    let store = store(&settings).await;
+    put(&store, "first").await;
+    let slow = "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('outlast_queue q', 0)); \
+        INSERT INTO outlast_message (place, queue, id, hash, size, state, pushed, expires, arrived, due) \
+        SELECT n, 'q', 'slow', '', 0, 0, 1, 9000, n, 1 FROM nextval('outlast_place') AS n; \
+        SELECT pg_sleep(3); COMMIT";
+    let (pusher, there) = (Arc::clone(&server), settings.clone());
+    let pusher = tokio::task::spawn_blocking(move || pusher.query(&there, slow));
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    while server.query(&settings, waits) != "1" {
+        assert!(!pusher.is_finished(), "it does not sleep");
+    }
+    let next = put(&store, "next").await;
+    let slow = store.message("q", "slow").await.unwrap();
+    assert!(slow.expect("it was committed before").place < next);
+    pusher.await.unwrap();
+}
+
 /// The answer to a commit does not come: nothing is lost or doubled.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_committed_and_not_heard_of_is_known() {
