@@ -110,7 +110,7 @@ pub struct Stats {
 }
 
 /// How much extra load is allowed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     ratio: Ratio,
     window: Duration,
@@ -158,8 +158,14 @@ impl Config {
         self
     }
 
-    pub(crate) fn is_enforced(&self) -> bool {
+    /// Whether it denies, and does not only count.
+    pub fn is_enforced(&self) -> bool {
         self.enforce
+    }
+
+    /// How long successes and withdrawals are remembered.
+    pub fn memory(&self) -> Duration {
+        self.window
     }
 
     pub(crate) fn share(&self) -> Ratio {

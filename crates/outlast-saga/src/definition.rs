@@ -4,11 +4,16 @@
 //! and a hash, and a saga keeps the version it began with.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use outlast_core::backoff::Backoff;
+use outlast_core::budget;
+use outlast_core::ratio::Ratio;
 use sha2::{Digest, Sha256};
+
+use crate::bounds::Bounds;
 
 /// The steps of a saga.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +54,7 @@ pub struct Step {
     best_effort: bool,
     pivot: bool,
     on_unknown: OnUnknown,
+    budget: budget::Config,
 }
 
 /// What undoes a step.
@@ -56,6 +62,7 @@ pub struct Step {
 pub struct Undo {
     timeout: Duration,
     tries: Tries,
+    retries_a_second: NonZeroU32,
 }
 
 /// How often something is tried, and how long it waits in between.
@@ -160,6 +167,7 @@ impl Definition {
     }
 
     /// A hash of all that matters: the same name and version with another hash is another definition.
+    /// How many retries all of its sagas may make together does not matter: it may be changed at any time.
     pub fn hash(&self) -> String {
         self.hashed.0.get_or_init(|| self.digest()).clone()
     }
@@ -168,7 +176,7 @@ impl Definition {
         let mut text = format!("{}/{}/{:?}", self.name, self.version, self.deadline);
         for (number, stage) in self.stages.iter().enumerate() {
             for step in stage {
-                text.push_str(&format!("\n{number}: {step:?}"));
+                text.push_str(&format!("\n{number}: {:?}", step.clone().without_bounds()));
             }
         }
         if let Some(source) = &self.source {
@@ -223,7 +231,7 @@ impl Definition {
                 "there are two pivots: what is behind the first cannot be undone".into(),
             );
         }
-        Ok(())
+        Bounds::of(self).map(drop)
     }
 }
 
@@ -238,6 +246,7 @@ impl Step {
             best_effort: false,
             pivot: false,
             on_unknown: OnUnknown::Retry,
+            budget: usual_budget(),
         }
     }
 
@@ -250,6 +259,14 @@ impl Step {
     /// How often it is tried. Default: three times, with the default backoff of retries.
     pub fn tries(mut self, tries: Tries) -> Step {
         self.tries = tries;
+        self
+    }
+
+    /// How many retries all sagas of the definition may make of it together; one that finds nothing left
+    /// waits until there is, and is given up only if the step is best effort. Default: a fifth of what
+    /// succeeded in the last 10 s, and 100 more.
+    pub fn budget(mut self, budget: budget::Config) -> Step {
+        self.budget = budget;
         self
     }
 
@@ -299,6 +316,23 @@ impl Step {
 
     pub(crate) fn undo_tries(&self) -> Option<Tries> {
         self.undo.as_ref().map(|undo| undo.tries)
+    }
+
+    pub(crate) fn retry_budget(&self) -> budget::Config {
+        self.budget
+    }
+
+    pub(crate) fn undo_rate(&self) -> Option<NonZeroU32> {
+        self.undo.as_ref().map(|undo| undo.retries_a_second)
+    }
+
+    /// The same with the bounds that are the default.
+    fn without_bounds(mut self) -> Step {
+        self.budget = usual_budget();
+        if let Some(undo) = &mut self.undo {
+            undo.retries_a_second = UNDOES;
+        }
+        self
     }
 
     /// Whether its failure never fails the saga.
@@ -388,6 +422,7 @@ impl Undo {
         Undo {
             timeout: Duration::from_secs(30),
             tries: Tries::new(30).backoff(backoff),
+            retries_a_second: UNDOES,
         }
     }
 
@@ -400,6 +435,13 @@ impl Undo {
     /// How often it is tried before somebody has to look. Default: thirty times.
     pub fn tries(mut self, tries: Tries) -> Undo {
         self.tries = tries;
+        self
+    }
+
+    /// How many retries a second all sagas of the definition may make of it together; they take turns.
+    /// Default 100.
+    pub fn retries_a_second(mut self, retries: NonZeroU32) -> Undo {
+        self.retries_a_second = retries;
         self
     }
 }
@@ -471,6 +513,10 @@ impl Tries {
 pub struct DefinitionError(String);
 
 impl DefinitionError {
+    pub(crate) fn of_step(step: &Step, error: &dyn fmt::Display) -> DefinitionError {
+        DefinitionError(format!("`{}`: {error}", step.name))
+    }
+
     #[cfg(feature = "runner")]
     pub(crate) fn stray_query(name: &str) -> DefinitionError {
         DefinitionError(format!(
@@ -494,12 +540,21 @@ impl fmt::Display for DefinitionError {
 
 impl std::error::Error for DefinitionError {}
 
+/// The usual one of proxies (Finagle's and Linkerd's): a fifth of what succeeds, and ten retries a second.
+fn usual_budget() -> budget::Config {
+    budget::Config::new(Ratio::percent(20))
+        .window(Duration::from_secs(10))
+        .reserve(100)
+}
+
 fn is_name(text: &str) -> bool {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (1..=64).contains(&text.len()) && text.bytes().all(fine)
 }
 
 const NAMES: &str = "use up to 64 letters, digits, `-` and `_`";
+/// Ten thousand refunds that wait for their service are done within two minutes.
+const UNDOES: NonZeroU32 = NonZeroU32::new(100).expect("it is not zero");
 /// A saga with more is several.
 const MOST_STEPS: usize = 100;
 const MOST_ATTEMPTS: u32 = 1000;

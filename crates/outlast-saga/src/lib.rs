@@ -30,6 +30,7 @@
 //! Without the feature `runner` there is no task, timer or file: the machine of a saga ([`Saga`]), its
 //! log and [`store::Memory`], for whoever drives it by other means, as the simulator does.
 
+mod bounds;
 mod definition;
 mod event;
 #[cfg(feature = "runner")]
@@ -41,6 +42,7 @@ pub mod queue;
 mod runner;
 pub mod store;
 
+pub use crate::bounds::{Bounds, Left};
 pub use crate::definition::{Definition, DefinitionError, OnUnknown, Query, Step, Tries, Undo};
 pub use crate::event::{Cause, Event, Hand, Outcome, Record, Stamp};
 #[cfg(feature = "runner")]

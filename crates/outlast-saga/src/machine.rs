@@ -18,6 +18,7 @@
 mod apply;
 mod decide;
 mod hand;
+mod turns;
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ use std::time::Duration;
 use outlast_core::rng::mix;
 use serde_json::Value;
 
+use self::turns::Turns;
+use crate::bounds::Bounds;
 use crate::definition::Definition;
 use crate::event::{Cause, Event, Hand, Outcome, Record, Stamp};
 
@@ -50,6 +53,7 @@ pub struct Saga {
     bound: u64,
     /// How many more it may have because somebody had steps tried again.
     granted: u64,
+    turns: Turns,
 }
 
 /// Where a saga is.
@@ -168,8 +172,9 @@ impl std::error::Error for Illegal {}
 impl Saga {
     /// A saga before its first event.
     pub fn new(id: impl Into<String>, definition: Arc<Definition>) -> Saga {
-        let steps = definition.steps().map(|_| StepState::new()).collect();
+        let steps: Vec<_> = definition.steps().map(|_| StepState::new()).collect();
         Saga {
+            turns: Turns::new(steps.len()),
             id: id.into(),
             definition,
             phase: Phase::New,
@@ -240,6 +245,7 @@ impl Saga {
         if state.at != At::Running || state.attempts != attempt {
             return Vec::new();
         }
+        self.settle_turn(step, &acted, now);
         let events = self.after_action(step, acted);
         self.go_on(events, now).expect("a running attempt may end")
     }
@@ -286,6 +292,10 @@ impl Saga {
             // What one of them means may turn the saga back, and that is so for the next one.
             let more = self.after_death(step, count);
             next(self, &more);
+            if !more.is_empty() {
+                // How many go on after a crash has a bound of its own.
+                self.turns.give(step, now);
+            }
             events.extend(more);
         }
         events.extend(self.wake(now));
@@ -304,14 +314,15 @@ impl Saga {
 
     /// When [`Saga::wake`] has something to do; `None` for never.
     pub fn wakes(&self) -> Option<Stamp> {
-        if let Phase::Ended(_) = self.phase {
-            return None;
+        match self.phase {
+            Phase::New | Phase::Ended(_) => None,
+            Phase::Forward => {
+                let waits = (0..self.steps.len()).filter_map(|step| self.due(step));
+                let waits = waits.filter(|_| !self.is_paused());
+                waits.chain(self.deadline()).min()
+            }
+            Phase::Back(_) => self.next_undo().and_then(|step| self.due(step)),
         }
-        let waits = self.steps.iter().filter_map(|step| match step.at {
-            At::Waiting(due) | At::QueryWaiting(due) | At::UndoWaiting(due) => Some(due),
-            _ => None,
-        });
-        waits.chain(self.deadline()).min()
     }
 
     /// Its id.
@@ -337,6 +348,11 @@ impl Saga {
     /// What it began with.
     pub fn input(&self) -> &Value {
         &self.input
+    }
+
+    /// When it began.
+    pub fn began(&self) -> Stamp {
+        self.began
     }
 
     /// How many records its log has.
@@ -410,6 +426,7 @@ impl Saga {
             self.apply(now, event)?;
         }
         loop {
+            self.take_turns(now);
             let next = self.decide(now);
             if next.is_empty() {
                 return Ok(events);

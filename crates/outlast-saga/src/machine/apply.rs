@@ -32,6 +32,7 @@ impl Saga {
                 }
                 (state.at, state.attempts) = (At::Running, *attempt);
                 self.has_begun(*step);
+                self.turns.forget(*step);
             }
             (Event::Succeeded { step, output }, Phase::Forward | Phase::Back(_)) => {
                 let state = self.running(*step, event)?;
@@ -172,6 +173,7 @@ impl Saga {
             _ => return Err(self.refused(event)),
         }
         (state.at, state.attempts) = (At::Undoing, attempt);
+        self.turns.forget(step);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ impl Saga {
     }
 
     fn decide_forward(&self, now: Stamp) -> Vec<Event> {
-        if self.deadline().is_some_and(|deadline| now >= deadline) {
+        if self.is_late(now) {
             return vec![Event::TurnedBack {
                 cause: Cause::Deadline,
             }];
@@ -28,11 +28,14 @@ impl Saga {
             let outcome = Outcome::Completed;
             return vec![Event::Ended { outcome }];
         };
+        if self.is_paused() {
+            return Vec::new();
+        }
         let begins = |step: usize| {
             let state = &self.steps[step];
             let begins = match state.at {
                 At::Pending => Event::Started { step, attempt: 1 },
-                At::Waiting(due) if due <= now => Event::Started {
+                At::Waiting(_) if self.has_turn(step, now) => Event::Started {
                     step,
                     attempt: state.attempts + 1,
                 },
@@ -56,6 +59,11 @@ impl Saga {
         stage.filter_map(begins).collect()
     }
 
+    /// Whether it is to be given up.
+    pub(super) fn is_late(&self, now: Stamp) -> bool {
+        self.deadline().is_some_and(|deadline| now >= deadline)
+    }
+
     /// One after the other, in the reverse of the order in which they began, when nothing runs any
     /// more.
     fn decide_back(&self, now: Stamp) -> Vec<Event> {
@@ -65,7 +73,7 @@ impl Saga {
         for &step in self.order.iter().rev() {
             let state = &self.steps[step];
             let attempt = match state.at {
-                At::UndoWaiting(due) if due > now => return Vec::new(),
+                At::UndoWaiting(_) if !self.has_turn(step, now) => return Vec::new(),
                 At::UndoWaiting(_) => state.attempts + 1,
                 _ if self.has_to_be_undone(step) => 1,
                 _ => continue,
@@ -101,7 +109,8 @@ impl Saga {
         let tries = self.step_of(step).own_tries();
         let state = &self.steps[step];
         let goes_forward = self.phase == Phase::Forward;
-        let has_more = goes_forward && state.counted() < tries.attempts();
+        let has_more =
+            goes_forward && state.counted() < tries.attempts() && !self.has_no_turn(step);
         let wait = tries.wait(state.counted(), self.unit(step, state.attempts));
         let (event, error) = match acted {
             Acted::Done(output) => return vec![Event::Succeeded { step, output }],
