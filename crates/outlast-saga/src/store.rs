@@ -135,6 +135,34 @@ pub struct Known {
     pub hash: String,
 }
 
+/// The last word on whether sagas of a definition go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// The name of the definition.
+    pub definition: String,
+    /// Whether it is paused; it was, if not.
+    pub is_paused: bool,
+    /// Who said so.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: Stamp,
+}
+
+/// How many sagas of one version have not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The name of their definition.
+    pub definition: String,
+    /// The version of that.
+    pub version: u32,
+    /// Where they are.
+    pub state: State,
+    /// How many.
+    pub sagas: u64,
+}
+
 /// Where logs are kept. Everything is bounded by whoever calls: lists by their `most`.
 ///
 /// A store that several runners write to at once also says whose a saga is: [`Store::claim`],
@@ -161,6 +189,21 @@ pub trait Store: Send + Sync + 'static {
     /// The log of a saga; empty if there is none.
     fn log(&self, id: &str) -> impl Future<Output = Result<Vec<Record>, StoreError>> + Send;
 
+    /// Records of a saga from a place of its log on, `most` of them. By default these are read with all
+    /// that are before them.
+    fn log_from(
+        &self,
+        id: &str,
+        seq: u64,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<Record>, StoreError>> + Send {
+        async move {
+            let log = self.log(id).await?;
+            let behind = log.into_iter().filter(|record| record.seq >= seq);
+            Ok(behind.take(most).collect())
+        }
+    }
+
     /// One saga.
     fn find(&self, id: &str) -> impl Future<Output = Result<Option<Listed>, StoreError>> + Send;
 
@@ -171,6 +214,30 @@ pub trait Store: Send + Sync + 'static {
         after: i64,
         most: usize,
     ) -> impl Future<Output = Result<Vec<Listed>, StoreError>> + Send;
+
+    /// How many have not ended, by definition, version and state. By default they are listed and counted.
+    fn count(&self) -> impl Future<Output = Result<Vec<Count>, StoreError>> + Send {
+        async {
+            let mut counts = Vec::new();
+            for state in [State::Open, State::Waiting] {
+                count_one(self, state, &mut counts).await?;
+            }
+            Ok(counts)
+        }
+    }
+
+    /// Keeps the last word on whether sagas of a definition go on, and tells other runners. By default a
+    /// store keeps none, and says so.
+    fn pause(&self, pause: Pause) -> impl Future<Output = Result<(), StoreError>> + Send {
+        let _ = pause;
+        let message = "it keeps no pauses: stop its runners instead";
+        async move { Err(StoreError::Failed(message.to_owned())) }
+    }
+
+    /// The last word on each definition of which there was one, in the order of their names.
+    fn pauses(&self) -> impl Future<Output = Result<Vec<Pause>, StoreError>> + Send {
+        async { Ok(Vec::new()) }
+    }
 
     /// Deletes sagas that ended and began before a time, with their logs; how many.
     fn forget(
@@ -212,7 +279,8 @@ pub trait Store: Send + Sync + 'static {
         async { Ok(()) }
     }
 
-    /// Waits until there may be something to claim: for ever, unless runners come and go.
+    /// Waits until there may be something to claim, or a definition was paused elsewhere: for ever, unless
+    /// runners come and go.
     fn freed(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
@@ -238,6 +306,39 @@ pub(crate) fn wall() -> Stamp {
         .unwrap_or_default();
     Stamp(since.as_millis() as u64)
 }
+
+/// Counts all sagas of a state.
+async fn count_one<S: Store + ?Sized>(
+    store: &S,
+    state: State,
+    counts: &mut Vec<Count>,
+) -> Result<(), StoreError> {
+    let mut after = 0;
+    loop {
+        let page = store.list(Some(state), after, PAGE).await?;
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
+        after = last.place;
+        for listed in page {
+            let is_it = |count: &&mut Count| {
+                let same = count.definition == listed.definition && count.state == state;
+                same && count.version == listed.version
+            };
+            match counts.iter_mut().find(is_it) {
+                Some(count) => count.sagas += 1,
+                None => counts.push(Count {
+                    definition: listed.definition,
+                    version: listed.version,
+                    state,
+                    sagas: 1,
+                }),
+            }
+        }
+    }
+}
+
+const PAGE: usize = 1000;
 
 /// A record as tables keep it.
 #[cfg(feature = "runner")]

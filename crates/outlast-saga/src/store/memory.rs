@@ -3,10 +3,10 @@
 #[cfg(feature = "runner")]
 mod messages;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Begun, Listed, NewSaga, State, Store, StoreError};
+use super::{Begun, Listed, NewSaga, Pause, State, Store, StoreError};
 use crate::event::{Record, Stamp};
 
 /// Logs that die with the process.
@@ -21,6 +21,7 @@ pub struct Memory {
 struct Kept {
     sagas: Vec<(Listed, String, Vec<Record>)>,
     places: HashMap<String, usize>,
+    pauses: BTreeMap<String, Pause>,
 }
 
 impl Memory {
@@ -83,6 +84,25 @@ impl Store for Memory {
         let kept = self.kept();
         let place = kept.places.get(id);
         Ok(place.map_or(Vec::new(), |place| kept.sagas[*place].2.clone()))
+    }
+
+    async fn log_from(&self, id: &str, seq: u64, most: usize) -> Result<Vec<Record>, StoreError> {
+        let kept = self.kept();
+        let log = kept.places.get(id).map(|place| &kept.sagas[*place].2);
+        let log = log
+            .and_then(|log| log.get(seq as usize..))
+            .unwrap_or_default();
+        Ok(log.iter().take(most).cloned().collect())
+    }
+
+    async fn pause(&self, pause: Pause) -> Result<(), StoreError> {
+        let mut kept = self.kept();
+        kept.pauses.insert(pause.definition.clone(), pause);
+        Ok(())
+    }
+
+    async fn pauses(&self) -> Result<Vec<Pause>, StoreError> {
+        Ok(self.kept().pauses.values().cloned().collect())
     }
 
     async fn find(&self, id: &str) -> Result<Option<Listed>, StoreError> {

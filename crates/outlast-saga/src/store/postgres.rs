@@ -39,7 +39,7 @@ use self::link::{Failure, Link};
 use self::messages::Messages;
 use self::settings::Settings;
 use self::writer::{Work, Writer};
-use super::{Begun, Known, Listed, NewSaga, State, Store, StoreError, read_record};
+use super::{Begun, Count, Known, Listed, NewSaga, Pause, State, Store, StoreError, read_record};
 use crate::event::{Record, Stamp};
 
 /// How a runner shares a database with others.
@@ -226,12 +226,49 @@ impl Store for Postgres {
     }
 
     async fn log(&self, id: &str) -> Result<Vec<Record>, StoreError> {
-        let rows = self.read(statements::LOG, &[&id]).await?;
+        self.log_from(id, 0, i64::MAX as usize).await
+    }
+
+    async fn log_from(&self, id: &str, seq: u64, most: usize) -> Result<Vec<Record>, StoreError> {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let (seq, most) = (number(seq), number(most as u64));
+        let rows = self.read(statements::LOG, &[&id, &seq, &most]).await?;
         let record = |row: Row| {
             let (seq, at): (i64, i64) = (row.get(0), row.get(1));
             read_record(id, seq, at, row.get(2))
         };
         rows.into_iter().map(record).collect()
+    }
+
+    async fn count(&self) -> Result<Vec<Count>, StoreError> {
+        let rows = self.read(statements::COUNT, &[]).await?;
+        let count = |row: &Row| {
+            let number: i16 = row.get(2);
+            let unknown = || StoreError::Corrupt(format!("there is an unknown state, {number}"));
+            Ok(Count {
+                definition: row.get(0),
+                version: row.get::<_, i64>(1) as u32,
+                state: State::of(number.into()).ok_or_else(unknown)?,
+                sagas: row.get::<_, i64>(3) as u64,
+            })
+        };
+        rows.iter().map(count).collect()
+    }
+
+    async fn pause(&self, pause: Pause) -> Result<(), StoreError> {
+        self.write(|done| Work::Pause(Box::new(pause), done)).await
+    }
+
+    async fn pauses(&self) -> Result<Vec<Pause>, StoreError> {
+        let rows = self.read(statements::PAUSES, &[]).await?;
+        let pause = |row: &Row| Pause {
+            definition: row.get(0),
+            is_paused: row.get(1),
+            by: row.get(2),
+            reason: row.get(3),
+            at: Stamp(row.get::<_, i64>(4) as u64),
+        };
+        Ok(rows.iter().map(pause).collect())
     }
 
     async fn find(&self, id: &str) -> Result<Option<Listed>, StoreError> {

@@ -19,7 +19,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::oneshot;
 
 use self::writer::{Work, Writer};
-use super::{Begun, Listed, NewSaga, State, Store, StoreError, read_record};
+use super::{Begun, Count, Listed, NewSaga, Pause, State, Store, StoreError, read_record};
 use crate::event::{Record, Stamp};
 
 /// Logs in an SQLite file. Clones share it.
@@ -112,18 +112,70 @@ impl Store for Sqlite {
     }
 
     async fn log(&self, id: &str) -> Result<Vec<Record>, StoreError> {
+        self.log_from(id, 0, i64::MAX as usize).await
+    }
+
+    async fn log_from(&self, id: &str, seq: u64, most: usize) -> Result<Vec<Record>, StoreError> {
         let rows = self.read(|reader| {
             let mut query = reader.prepare_cached(
-                "SELECT seq, at, events FROM record WHERE saga = (SELECT place FROM saga WHERE id = ?1) \
-                 ORDER BY seq",
+                "SELECT seq, at, events FROM record \
+                 WHERE saga = (SELECT place FROM saga WHERE id = ?1) AND seq >= ?2 \
+                 ORDER BY seq LIMIT ?3",
             )?;
             let row = |row: &Row<'_>| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
+                Ok((
+                    row.get::<_, i64>(0)?,
+                    row.get::<_, i64>(1)?,
+                    row.get::<_, String>(2)?,
+                ))
             };
-            query.query_map([id], row)?.collect::<Result<Vec<_>, _>>()
+            let rows = query.query_map(params![id, number(seq), number(most as u64)], row)?;
+            rows.collect::<Result<Vec<_>, _>>()
         })?;
         let record = |(seq, at, events): (i64, i64, String)| read_record(id, seq, at, &events);
         rows.into_iter().map(record).collect()
+    }
+
+    async fn count(&self) -> Result<Vec<Count>, StoreError> {
+        self.read(|reader| {
+            let mut query = reader.prepare_cached(
+                "SELECT definition, version, state, count(*) FROM saga WHERE state < 20 \
+                 GROUP BY definition, version, state ORDER BY state, definition, version",
+            )?;
+            let count = |row: &Row<'_>| {
+                let number: i64 = row.get(2)?;
+                let unknown = rusqlite::Error::IntegralValueOutOfRange(2, number);
+                Ok(Count {
+                    definition: row.get(0)?,
+                    version: row.get(1)?,
+                    state: State::of(number).ok_or(unknown)?,
+                    sagas: row.get::<_, i64>(3)? as u64,
+                })
+            };
+            query.query_map([], count)?.collect()
+        })
+    }
+
+    async fn pause(&self, pause: Pause) -> Result<(), StoreError> {
+        self.write(|done| Work::Pause(Box::new(pause), done)).await
+    }
+
+    async fn pauses(&self) -> Result<Vec<Pause>, StoreError> {
+        self.read(|reader| {
+            let mut query = reader.prepare_cached(
+                "SELECT definition, paused, who, reason, at FROM pause ORDER BY definition",
+            )?;
+            let pause = |row: &Row<'_>| {
+                Ok(Pause {
+                    definition: row.get(0)?,
+                    is_paused: row.get(1)?,
+                    by: row.get(2)?,
+                    reason: row.get(3)?,
+                    at: Stamp(row.get::<_, i64>(4)? as u64),
+                })
+            };
+            query.query_map([], pause)?.collect()
+        })
     }
 
     async fn find(&self, id: &str) -> Result<Option<Listed>, StoreError> {
@@ -179,6 +231,11 @@ fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
         state: State::of(number).ok_or(unknown)?,
         began: Stamp(row.get::<_, i64>(6)? as u64),
     })
+}
+
+/// As tables have it.
+fn number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// What an error of SQLite means.

@@ -1,7 +1,7 @@
 //! What every store does.
 
 use outlast_saga::store::sqlite::Sqlite;
-use outlast_saga::store::{Begun, Memory, NewSaga, State, Store, StoreError};
+use outlast_saga::store::{Begun, Count, Memory, NewSaga, Pause, State, Store, StoreError};
 use outlast_saga::{Event, Record, Stamp};
 use serde_json::json;
 
@@ -71,6 +71,12 @@ pub async fn keeps_what_it_should(store: impl Store) {
         [record(0), record(1), record(2)]
     );
     assert_eq!(store.log("nobody").await.unwrap(), []);
+    let from = async |seq, most| store.log_from("a", seq, most).await.unwrap();
+    assert_eq!(from(0, 2).await, [record(0), record(1)]);
+    assert_eq!(from(1, 100).await, [record(1), record(2)]);
+    assert_eq!(from(3, 100).await, []);
+    assert_eq!(from(u64::MAX, 100).await, []);
+    assert_eq!(store.log_from("nobody", 0, 100).await.unwrap(), []);
 
     // They are found by where they are.
     for id in ["b", "c", "d"] {
@@ -80,6 +86,16 @@ pub async fn keeps_what_it_should(store: impl Store) {
         .append("c", record(1), State::Completed)
         .await
         .unwrap();
+    let count = |state, sagas| Count {
+        definition: "order".to_owned(),
+        version: 1,
+        state,
+        sagas,
+    };
+    assert_eq!(
+        store.count().await.unwrap(),
+        [count(State::Open, 2), count(State::Waiting, 1)]
+    );
     let found = store.find("a").await.unwrap().unwrap();
     assert_eq!(
         (found.state, found.began, found.version),
@@ -142,6 +158,28 @@ pub async fn keeps_what_it_should(store: impl Store) {
     assert_eq!(store.begin(new("c", "9")).await, Ok(Begun::New));
 }
 
+/// The last word on each definition.
+pub async fn keeps_words_on_definitions(store: impl Store) {
+    let word = |definition: &str, is_paused, reason: &str| Pause {
+        definition: definition.to_owned(),
+        is_paused,
+        by: "ann".to_owned(),
+        reason: reason.to_owned(),
+        at: Stamp(1000),
+    };
+    assert_eq!(store.pauses().await, Ok(Vec::new()));
+    let said = [
+        word("order", true, "the bank is away"),
+        word("book", true, "ä\"\n"),
+        word("order", false, "it is back"),
+    ];
+    for word in &said {
+        assert_eq!(store.pause(word.clone()).await, Ok(()));
+    }
+    let [_, book, order] = said;
+    assert_eq!(store.pauses().await, Ok(vec![book, order]));
+}
+
 /// A hundred sagas at once, each of whose records waits for the one before.
 pub async fn takes_many_at_once(store: impl Store) {
     let store = std::sync::Arc::new(store);
@@ -175,6 +213,7 @@ pub async fn takes_many_at_once(store: impl Store) {
 #[tokio::test]
 async fn memory() {
     keeps_what_it_should(Memory::new()).await;
+    keeps_words_on_definitions(Memory::new()).await;
     takes_many_at_once(Memory::new()).await;
 }
 
@@ -183,4 +222,5 @@ async fn sqlite() {
     let folder = tempfile::tempdir().unwrap();
     keeps_what_it_should(Sqlite::open(folder.path().join("a.db")).unwrap()).await;
     takes_many_at_once(Sqlite::open(folder.path().join("b.db")).unwrap()).await;
+    keeps_words_on_definitions(Sqlite::open(folder.path().join("c.db")).unwrap()).await;
 }

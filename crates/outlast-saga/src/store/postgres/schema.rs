@@ -49,8 +49,8 @@ async fn within(open: &Open) -> Result<(), StoreError> {
 /// Of all who migrate; the digits mean nothing.
 const LOCK: i64 = 0x0071_a57a;
 
-/// What leads from each version to the next one: sagas, and then queues.
-const STEPS: [&str; 2] = [SAGAS, QUEUES];
+/// What leads from each version to the next one: sagas, then queues, then pauses.
+const STEPS: [&str; 3] = [SAGAS, QUEUES, PAUSES];
 
 /// A row of a saga changes with every record; there is room for its next version on the same page, and
 /// then no index changes.
@@ -87,3 +87,8 @@ const QUEUES: &str = "CREATE SEQUENCE outlast_place; \
      CREATE INDEX outlast_message_arrived ON outlast_message (queue, arrived) WHERE state = 0; \
      CREATE INDEX outlast_message_state ON outlast_message (queue, state, place); \
      CREATE INDEX outlast_message_ended ON outlast_message (queue, ended) WHERE state >= 20";
+
+/// The last word on each definition.
+const PAUSES: &str = "CREATE TABLE outlast_pause (\
+       definition text PRIMARY KEY, paused boolean NOT NULL, who text NOT NULL, \
+       reason text NOT NULL, at bigint NOT NULL)";

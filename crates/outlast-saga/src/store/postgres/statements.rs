@@ -8,7 +8,20 @@ pub(super) fn number(state: State) -> i16 {
 }
 
 pub(super) const LOG: &str = "SELECT seq, at, events FROM outlast_record \
-    WHERE saga = (SELECT place FROM outlast_saga WHERE id = $1) ORDER BY seq";
+    WHERE saga = (SELECT place FROM outlast_saga WHERE id = $1) AND seq >= $2 ORDER BY seq LIMIT $3";
+
+pub(super) const COUNT: &str = "SELECT definition, version, state, count(*) FROM outlast_saga \
+    WHERE state < 20 GROUP BY definition, version, state ORDER BY state, definition, version";
+
+/// Other runners look when they hear of it.
+pub(super) const PAUSE: &str = "WITH put AS (\
+       INSERT INTO outlast_pause (definition, paused, who, reason, at) VALUES ($1, $2, $3, $4, $5) \
+       ON CONFLICT (definition) DO UPDATE SET paused = excluded.paused, who = excluded.who, \
+         reason = excluded.reason, at = excluded.at RETURNING definition) \
+     SELECT pg_notify('outlast_saga', '') FROM put";
+
+pub(super) const PAUSES: &str =
+    "SELECT definition, paused, who, reason, at FROM outlast_pause ORDER BY definition";
 
 pub(super) const FIND: &str = "SELECT id, place, definition, version, hash, state, began \
     FROM outlast_saga WHERE id = $1";

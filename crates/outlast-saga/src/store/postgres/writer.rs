@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::oneshot::Sender;
 use tokio::time::Instant;
 
-use super::super::{Begun, Known, Listed, NewSaga, State, StoreError};
+use super::super::{Begun, Known, Listed, NewSaga, Pause, State, StoreError};
 use super::lease::Lease;
 use super::link::{Failure, Link};
 use super::{LONGEST_WAIT, PATIENCE, SHORTEST_WAIT, statements};
@@ -24,6 +24,7 @@ pub(super) enum Work {
     Claim(Vec<Known>, i64, usize, Told<Vec<Listed>>),
     Take(String, Told<bool>),
     Release(String, Told<()>),
+    Pause(Box<Pause>, Told<()>),
     Leave(Told<()>),
 }
 
@@ -33,7 +34,7 @@ type Told<T> = Sender<Result<T, StoreError>>;
 #[derive(Clone, Debug)]
 enum Came {
     Begun(Begun),
-    /// Of an append, a release, and a leave.
+    /// Of an append, a release, a pause, and a leave.
     Done,
     /// Nothing was written: the log has another length.
     Conflict,
@@ -243,7 +244,7 @@ impl Task {
                 drop(told.send(Ok(count)));
                 Vec::new()
             }
-            (Work::Release(_, told) | Work::Leave(told), Ok(_)) => {
+            (Work::Release(_, told) | Work::Pause(_, told) | Work::Leave(told), Ok(_)) => {
                 drop(told.send(Ok(())));
                 Vec::new()
             }
@@ -268,16 +269,17 @@ impl Work {
         match self {
             Work::Begin(saga, _) => Some(&saga.id),
             Work::Append(id, ..) | Work::Take(id, _) | Work::Release(id, _) => Some(id),
-            Work::Forget(..) | Work::Claim(..) | Work::Leave(_) => None,
+            Work::Forget(..) | Work::Claim(..) | Work::Pause(..) | Work::Leave(_) => None,
         }
     }
 
     fn fail(self, error: StoreError) {
         match self {
             Work::Begin(_, told) => drop(told.send(Err(error))),
-            Work::Append(_, _, _, told) | Work::Release(_, told) | Work::Leave(told) => {
-                drop(told.send(Err(error)));
-            }
+            Work::Append(_, _, _, told)
+            | Work::Release(_, told)
+            | Work::Pause(_, told)
+            | Work::Leave(told) => drop(told.send(Err(error))),
             Work::Forget(_, _, told) => drop(told.send(Err(error))),
             Work::Claim(_, _, _, told) => drop(told.send(Err(error))),
             Work::Take(_, told) => drop(told.send(Err(error))),

@@ -109,8 +109,8 @@ const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
 /// More than there are, so that none is parsed twice.
 pub(super) const STATEMENTS: usize = 64;
 
-/// What leads from each version to the next one: sagas, and then queues.
-const STEPS: [&str; 2] = [SAGAS, QUEUES];
+/// What leads from each version to the next one: sagas, then queues, then pauses.
+const STEPS: [&str; 3] = [SAGAS, QUEUES, PAUSES];
 
 const SAGAS: &str = "CREATE TABLE saga (\
        place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, definition TEXT NOT NULL, \
@@ -120,6 +120,11 @@ const SAGAS: &str = "CREATE TABLE saga (\
      CREATE TABLE record (\
        saga INTEGER NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, events TEXT NOT NULL, \
        PRIMARY KEY (saga, seq)) WITHOUT ROWID";
+
+/// The last word on each definition.
+const PAUSES: &str = "CREATE TABLE pause (\
+       definition TEXT PRIMARY KEY, paused INTEGER NOT NULL, who TEXT NOT NULL, \
+       reason TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID";
 
 /// Attempts have rows of their own while a message waits: they are written more often than payloads.
 const QUEUES: &str = "CREATE TABLE message (\

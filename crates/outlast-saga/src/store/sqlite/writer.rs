@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::oneshot::Sender;
 
-use super::super::{Begun, NewSaga, State, StoreError};
+use super::super::{Begun, NewSaga, Pause, State, StoreError};
 use super::{error, messages};
 use crate::event::{Record, Stamp};
 
@@ -16,6 +16,7 @@ pub(super) enum Work {
     Begin(Box<NewSaga>, Sender<Result<Begun, StoreError>>),
     Append(String, Record, State, Sender<Result<(), StoreError>>),
     Forget(Stamp, usize, Sender<Result<usize, StoreError>>),
+    Pause(Box<Pause>, Sender<Result<(), StoreError>>),
     Message(messages::Work),
 }
 
@@ -43,6 +44,7 @@ impl std::fmt::Debug for Work {
             Work::Begin(saga, _) => write!(f, "begin {}", saga.id),
             Work::Append(id, record, _, _) => write!(f, "append {} to {id}", record.seq),
             Work::Forget(before, _, _) => write!(f, "forget before {before:?}"),
+            Work::Pause(pause, _) => write!(f, "pause or resume {}", pause.definition),
             Work::Message(work) => work.fmt(f),
         }
     }
@@ -98,6 +100,7 @@ enum Came {
     /// It was not written: the log is not as long as it was taken to be.
     Conflict(String),
     Forgotten(usize),
+    Paused,
     Message(messages::Came),
 }
 
@@ -185,6 +188,7 @@ impl Thread {
             Work::Begin(saga, _) => self.begin(saga).map(Came::Begun),
             Work::Append(id, record, state, _) => self.append(id, record, *state),
             Work::Forget(before, most, _) => self.forget(*before, *most).map(Came::Forgotten),
+            Work::Pause(pause, _) => self.pause(pause),
             Work::Message(work) => work.write(&self.connection).map(Came::Message),
         }
     }
@@ -273,6 +277,22 @@ impl Thread {
         Ok(())
     }
 
+    fn pause(&self, pause: &Pause) -> Result<Came, StoreError> {
+        let put = self.connection.prepare_cached(
+            "INSERT OR REPLACE INTO pause (definition, paused, who, reason, at) \
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        );
+        let values = params![
+            pause.definition,
+            pause.is_paused,
+            pause.by,
+            pause.reason,
+            pause.at.0 as i64
+        ];
+        put.and_then(|mut put| put.execute(values)).map_err(error)?;
+        Ok(Came::Paused)
+    }
+
     fn forget(&mut self, before: Stamp, most: usize) -> Result<usize, StoreError> {
         let chosen =
             "SELECT place FROM saga WHERE state >= 20 AND began < ?1 ORDER BY place LIMIT ?2";
@@ -304,6 +324,8 @@ impl Work {
                 drop(done.send(Err(StoreError::Conflict { id })));
             }
             (Work::Forget(_, _, done), Ok(Came::Forgotten(count))) => drop(done.send(Ok(count))),
+            (Work::Pause(_, done), Ok(Came::Paused)) => drop(done.send(Ok(()))),
+            (Work::Pause(_, done), Err(failure)) => drop(done.send(Err(failure))),
             (Work::Message(work), Ok(Came::Message(came))) => work.tell(Ok(came)),
             (Work::Message(work), Err(failure)) => work.tell(Err(failure)),
             (Work::Begin(_, done), Err(failure)) => drop(done.send(Err(failure))),

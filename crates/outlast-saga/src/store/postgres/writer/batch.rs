@@ -68,6 +68,18 @@ impl Task {
                 }
                 Came::Done
             }
+            [Work::Pause(pause, _)] => {
+                let at = pause.at.0 as i64;
+                let values: [Column<'_>; 5] = [
+                    &pause.definition,
+                    &pause.is_paused,
+                    &pause.by,
+                    &pause.reason,
+                    &at,
+                ];
+                open.rows(statements::PAUSE, &values).await?;
+                Came::Done
+            }
             [Work::Leave(_)] => {
                 self.leave().await?;
                 Came::Done
