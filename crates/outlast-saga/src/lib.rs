@@ -49,7 +49,10 @@ pub use crate::event::{Cause, Event, Hand, Outcome, Record, Stamp};
 pub use crate::flow::{Attempt, Flow, StepError, Was};
 pub use crate::machine::{Acted, At, Found, Illegal, Phase, Saga, StepState};
 #[cfg(feature = "runner")]
-pub use crate::runner::{ControlError, Limits, Resumed, Runner, StartError, Started};
+pub use crate::runner::{
+    ControlError, Done, Durations, Limits, Overview, Resumed, Runner, StartError, Started,
+    StepDone, Ways,
+};
 
 /// Runs the code of the guide.
 #[cfg(all(doctest, feature = "runner"))]

@@ -370,7 +370,8 @@ impl Saga {
     /// Nothing happens to it until somebody does something.
     pub fn is_at_rest(&self) -> bool {
         let runs = self.steps.iter().any(StepState::is_running);
-        self.needs_somebody() && !runs && self.wakes().is_none()
+        let goes_on = runs || self.waits() || self.wakes().is_some();
+        self.needs_somebody() && !goes_on
     }
 
     fn is_past_pivot(&self) -> bool {

@@ -7,22 +7,30 @@
 mod drive;
 mod errors;
 mod look;
+mod pause;
+mod served;
+mod tally;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::drive::Driver;
 pub(crate) use self::drive::words_of;
 pub use self::errors::{ControlError, StartError};
+pub use self::pause::Overview;
+use self::served::{Gate, Served};
+use self::tally::Buckets;
+pub use self::tally::{Done, Durations, StepDone, Ways};
 use crate::definition::DefinitionError;
 use crate::event::{Event, Hand, Record, Stamp};
 use crate::flow::Flow;
@@ -36,7 +44,14 @@ pub struct Runner<S> {
 
 struct Inner<S> {
     store: S,
-    flows: HashMap<(String, u32), Arc<Flow>>,
+    flows: HashMap<(String, u32), Arc<Served>>,
+    /// Whether definitions go on, by their names.
+    gates: BTreeMap<String, Arc<Gate>>,
+    /// Whether it was looked what was said of that before.
+    knows_words: OnceCell<()>,
+    /// One hears or says a word at a time: what is heard is never older than what was said.
+    words: tokio::sync::Mutex<()>,
+    writes: Buckets,
     limits: Limits,
     seats: Arc<Semaphore>,
     running: Mutex<HashMap<String, mpsc::Sender<Control>>>,
@@ -112,6 +127,10 @@ enum Control {
     },
     /// To be told when it has ended, or waits for somebody.
     Rests { done: oneshot::Sender<State> },
+    /// To be told whenever there is more on its log.
+    Watch {
+        done: oneshot::Sender<mpsc::Receiver<()>>,
+    },
 }
 
 /// What came of going on after a crash.
@@ -133,15 +152,17 @@ impl<S: Store> Runner<S> {
         flows: impl IntoIterator<Item = Flow>,
         limits: Limits,
     ) -> Result<Runner<S>, DefinitionError> {
-        let mut known = HashMap::new();
+        let mut known: HashMap<_, Arc<Served>> = HashMap::new();
+        let mut gates: BTreeMap<String, Arc<Gate>> = BTreeMap::new();
         for flow in flows {
-            flow.check()?;
             let name = flow.definition.name().to_owned();
             let version = flow.definition.version();
-            if known
-                .insert((name.clone(), version), Arc::new(flow))
-                .is_some()
-            {
+            let other = known.values().find(|other| other.definition.name() == name);
+            let tally = other.map_or_else(Arc::default, |other| Arc::clone(&other.tally));
+            let gate = gates.entry(name.clone());
+            let gate = Arc::clone(gate.or_insert_with(|| Arc::new(Gate::new(&limits))));
+            let served = Arc::new(Served::new(flow, gate, tally)?);
+            if known.insert((name.clone(), version), served).is_some() {
                 return Err(DefinitionError::twice(&name, version));
             }
         }
@@ -150,6 +171,10 @@ impl<S: Store> Runner<S> {
                 clock: Clock::new(store.time()),
                 store,
                 flows: known,
+                gates,
+                knows_words: OnceCell::new(),
+                words: tokio::sync::Mutex::default(),
+                writes: Buckets::default(),
                 seats: Arc::new(Semaphore::new(limits.running.get())),
                 limits,
                 running: Mutex::default(),
@@ -196,22 +221,25 @@ impl<S: Store> Runner<S> {
         let Ok(seat) = seats.try_acquire_owned() else {
             return self.begun_before(flow, id, &input).await;
         };
+        self.know_pauses().await.map_err(StartError::Store)?;
         let definition = Arc::clone(&flow.definition);
         let now = inner.clock.now();
         let mut saga = Saga::new(id, Arc::clone(&definition)).bounded(inner.limits.records);
+        flow.adopt(&mut saga);
         let events = saga.begin(input, now).expect("it is new");
         let record = saga.record(events.clone(), now);
         let new = NewSaga {
             id: id.to_owned(),
             definition: definition.name().to_owned(),
             version: definition.version(),
-            hash: definition.hash(),
+            hash: flow.hash.clone(),
             input_hash: hash_of(&text),
             record,
             state: State::from(&saga),
         };
         match inner.store.begin(new).await.map_err(StartError::Store)? {
             Begun::New => {
+                flow.tally.started.fetch_add(1, Ordering::Relaxed);
                 self.drive(saga, Arc::clone(flow), events, seat);
                 Ok(Started::New)
             }
@@ -226,6 +254,7 @@ impl<S: Store> Runner<S> {
     /// # Errors
     /// If the store fails, or the log of a saga cannot be; the others go on all the same.
     pub async fn resume(&self) -> Result<Resumed, StoreError> {
+        self.know_pauses().await?;
         let mut resumed = Resumed {
             sagas: 0,
             blocked: self.blocked().await?,
@@ -234,14 +263,17 @@ impl<S: Store> Runner<S> {
         Ok(resumed)
     }
 
-    /// Goes on with what other runners on the same store leave, when they end or stand still. It never
-    /// returns: give it a task of its own. `tell` hears how many sagas were taken, or what failed; it
+    /// Goes on with what other runners on the same store leave, when they end or stand still, and heeds
+    /// what they say of pauses. It never returns: give it a task of its own. `tell` hears how many sagas were taken, or what failed; it
     /// is tried again then.
     pub async fn take_over(&self, mut tell: impl FnMut(Result<usize, StoreError>)) {
         loop {
             self.inner.store.freed().await;
             let mut taken = 0;
-            let claimed = self.claim(&mut taken).await;
+            let claimed = match self.look_at_pauses().await {
+                Ok(()) => self.claim(&mut taken).await,
+                Err(error) => Err(error),
+            };
             if taken > 0 {
                 tell(Ok(taken));
             }
@@ -272,11 +304,10 @@ impl<S: Store> Runner<S> {
     /// Takes what is free and goes on with it, at a bounded pace.
     async fn claim(&self, taken: &mut usize) -> Result<(), StoreError> {
         let inner = &self.inner;
-        let flows = inner.flows.values().map(|flow| &flow.definition);
-        let known = flows.map(|definition| Known {
-            definition: definition.name().to_owned(),
-            version: definition.version(),
-            hash: definition.hash(),
+        let known = inner.flows.values().map(|flow| Known {
+            definition: flow.definition.name().to_owned(),
+            version: flow.definition.version(),
+            hash: flow.hash.clone(),
         });
         let known: Vec<Known> = known.collect();
         let (mut after, mut corrupt) = (0, Ok(()));
@@ -287,7 +318,7 @@ impl<S: Store> Runner<S> {
                 return corrupt;
             };
             after = last.place;
-            let next = Instant::now() + self.pause(page.len());
+            let next = Instant::now() + self.time_for(page.len());
             let mut page = page.iter();
             while let Some(listed) = page.next() {
                 match self.resume_one(listed).await {
@@ -306,7 +337,7 @@ impl<S: Store> Runner<S> {
         }
     }
 
-    fn pause(&self, sagas: usize) -> Duration {
+    fn time_for(&self, sagas: usize) -> Duration {
         let pace = self.inner.limits.resumed_a_second.get();
         Duration::from_secs_f64(sagas as f64 / pace as f64)
     }
@@ -329,23 +360,24 @@ impl<S: Store> Runner<S> {
         if saga.is_at_rest() {
             return Ok(false);
         }
+        flow.adopt(&mut saga);
+        flow.tally.resumed.fetch_add(1, Ordering::Relaxed);
         let events = saga.recover(inner.clock.now());
         self.drive_after(saga, flow, events, seat);
         Ok(true)
     }
 
     /// The saga of a log.
-    fn replay(&self, id: &str, flow: &Flow, log: &[Record]) -> Result<Saga, Illegal> {
+    fn replay(&self, id: &str, flow: &Served, log: &[Record]) -> Result<Saga, Illegal> {
         let saga = Saga::replay(id, Arc::clone(&flow.definition), log)?;
         Ok(saga.bounded(self.inner.limits.records))
     }
 
     /// What goes on with a saga; `None` if it is not here any more, or is another one now.
-    fn flow_of(&self, listed: &Listed) -> Option<Arc<Flow>> {
+    fn flow_of(&self, listed: &Listed) -> Option<Arc<Served>> {
         let key = (listed.definition.clone(), listed.version);
         let flow = self.inner.flows.get(&key);
-        flow.filter(|flow| flow.definition.hash() == listed.hash)
-            .cloned()
+        flow.filter(|flow| flow.hash == listed.hash).cloned()
     }
 
     /// Cancels a saga: what was done is undone.
@@ -491,9 +523,11 @@ impl<S: Store> Runner<S> {
             return Err(self.elsewhere(id).await);
         }
         let log = inner.store.log(id).await.map_err(ControlError::Store)?;
+        self.know_pauses().await.map_err(ControlError::Store)?;
         let mut saga = self
             .replay(id, &flow, &log)
             .map_err(ControlError::Illegal)?;
+        flow.adopt(&mut saga);
         let seats = Arc::clone(&inner.seats);
         let seat = seats.acquire_owned().await.expect("it is never closed");
         let events = if saga.is_at_rest() {
@@ -508,7 +542,7 @@ impl<S: Store> Runner<S> {
     fn drive(
         &self,
         saga: Saga,
-        flow: Arc<Flow>,
+        flow: Arc<Served>,
         events: Vec<Event>,
         seat: tokio::sync::OwnedSemaphorePermit,
     ) -> mpsc::Sender<Control> {
@@ -519,7 +553,7 @@ impl<S: Store> Runner<S> {
     fn drive_after(
         &self,
         saga: Saga,
-        flow: Arc<Flow>,
+        flow: Arc<Served>,
         events: Vec<Event>,
         seat: tokio::sync::OwnedSemaphorePermit,
     ) -> mpsc::Sender<Control> {
@@ -530,7 +564,7 @@ impl<S: Store> Runner<S> {
     fn spawn(
         &self,
         saga: Saga,
-        flow: Arc<Flow>,
+        flow: Arc<Served>,
         (written, to_write): (Vec<Event>, Vec<Event>),
         seat: tokio::sync::OwnedSemaphorePermit,
     ) -> mpsc::Sender<Control> {

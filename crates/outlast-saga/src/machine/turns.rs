@@ -72,10 +72,13 @@ impl Saga {
 
     /// Whether there is a step whose next attempt has its time.
     pub(crate) fn waits(&self) -> bool {
-        self.steps.iter().any(|step| match step.at {
-            At::Waiting(_) | At::QueryWaiting(_) | At::UndoWaiting(_) => true,
-            _ => false,
-        })
+        let waits = |step: &StepState| {
+            matches!(
+                step.at,
+                At::Waiting(_) | At::QueryWaiting(_) | At::UndoWaiting(_)
+            )
+        };
+        self.steps.iter().any(waits)
     }
 
     /// When something is to be done about a step that waits.

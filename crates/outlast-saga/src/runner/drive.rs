@@ -3,24 +3,43 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::{JoinError, JoinSet};
 
+use super::served::is_paused;
+use super::tally::InFlight;
 use super::*;
 use crate::flow::{Attempt, Made, StepError, Was};
 use crate::machine::{Acted, Found, Phase};
+use crate::store::Pause;
 
 pub(super) struct Driver<S> {
     runner: Runner<S>,
     saga: Saga,
-    flow: Arc<Flow>,
+    flow: Arc<Served>,
     inbox: mpsc::Receiver<Control>,
     attempts: JoinSet<Ended>,
+    /// The last word on whether its definition goes on.
+    word: watch::Receiver<Option<Pause>>,
+    /// It was paused, and goes on then.
+    goes_on: Option<Instant>,
+    /// Who is told of new records.
+    watching: Vec<mpsc::Sender<()>>,
     /// Who wants to know when it rests.
     waiting: Vec<oneshot::Sender<State>>,
     /// Who is told when what was asked for is on the disk.
     asked: Vec<oneshot::Sender<Result<(), ControlError>>>,
     _seat: OwnedSemaphorePermit,
+    _in_flight: InFlight,
+}
+
+/// What happens to a saga in flight.
+enum Happens {
+    Ended(Result<Ended, JoinError>),
+    Asked(Control),
+    /// Time passes, or somebody has said something of its definition.
+    Goes,
 }
 
 /// What is done in the world for a step.
@@ -36,9 +55,10 @@ struct Ended {
     step: usize,
     attempt: u32,
     came: Came,
+    took: Duration,
 }
 
-enum Came {
+pub(super) enum Came {
     Acted(Acted),
     Found(Found),
     Undid(Acted),
@@ -48,13 +68,17 @@ impl<S: Store> Driver<S> {
     pub(super) fn new(
         runner: Runner<S>,
         saga: Saga,
-        flow: Arc<Flow>,
+        flow: Arc<Served>,
         inbox: mpsc::Receiver<Control>,
         seat: OwnedSemaphorePermit,
     ) -> Driver<S> {
         Driver {
             runner,
             saga,
+            word: flow.gate.watch(),
+            goes_on: None,
+            watching: Vec::new(),
+            _in_flight: InFlight::new(&flow.tally),
             flow,
             inbox,
             attempts: JoinSet::new(),
@@ -95,36 +119,66 @@ impl<S: Store> Driver<S> {
 
     /// What happens next; `None` if nothing does.
     async fn next(&mut self) -> Option<Vec<Event>> {
+        if self.heed() {
+            return Some(self.saga.wake(self.runner.inner.clock.now()));
+        }
         let rests = matches!(self.saga.phase(), Phase::Ended(_)) || self.saga.is_at_rest();
         if rests && self.attempts.is_empty() {
             // Whoever has just found it in flight is still heard.
             let control = self.inbox.try_recv().ok()?;
             return Some(self.control(control));
         }
-        let now = || self.runner.inner.clock.now();
         let due = self.saga.wakes().map(|due| self.runner.inner.clock.at(due));
-        tokio::select! {
-            Some(ended) = self.attempts.join_next() => Some(self.ended(ended)),
-            Some(control) = self.inbox.recv() => Some(self.control(control)),
-            () = sleep_until(due) => {
-                let now = now();
-                Some(self.saga.wake(now))
-            }
+        let due = due.into_iter().chain(self.goes_on).min();
+        let happens = tokio::select! {
+            Some(ended) = self.attempts.join_next() => Happens::Ended(ended),
+            Some(control) = self.inbox.recv() => Happens::Asked(control),
+            () = sleep_until(due) => Happens::Goes,
+            Ok(()) = self.word.changed() => Happens::Goes,
+        };
+        // Nothing begins after somebody has said that nothing does.
+        let goes_on = self.heed();
+        let (mut events, wakes) = match happens {
+            Happens::Ended(ended) => (self.ended(ended), goes_on),
+            Happens::Asked(control) => (self.control(control), goes_on),
+            Happens::Goes => (Vec::new(), true),
+        };
+        if wakes {
+            events.extend(self.saga.wake(self.runner.inner.clock.now()));
         }
+        Some(events)
+    }
+
+    /// Heeds the last word on whether its definition goes on. Sagas that were paused go on one after the
+    /// other, and not all at once. Whether it goes on from now on, so that something may begin.
+    fn heed(&mut self) -> bool {
+        let is_paused = is_paused(&self.word.borrow_and_update());
+        let waits = self.saga.is_paused() && *self.saga.phase() == Phase::Forward;
+        if is_paused || !waits {
+            self.goes_on = None;
+            self.saga.pause(is_paused);
+            return false;
+        }
+        let now = Instant::now();
+        let clock = &self.runner.inner.clock;
+        let turn = || now + self.flow.gate.turn(clock.now());
+        if *self.goes_on.get_or_insert_with(turn) > now {
+            return false;
+        }
+        self.goes_on = None;
+        self.saga.pause(false);
+        true
     }
 
     fn ended(&mut self, ended: Result<Ended, JoinError>) -> Vec<Event> {
         let now = self.runner.inner.clock.now();
         // Panics are caught within, and nobody aborts attempts.
-        let Ok(Ended {
-            step,
-            attempt,
-            came,
-        }) = ended
-        else {
+        let Ok(ended) = ended else {
             return Vec::new();
         };
-        match came {
+        let (step, attempt) = (ended.step, ended.attempt);
+        self.flow.steps[step].record(&ended.came, ended.took);
+        match ended.came {
             Came::Acted(acted) => self.saga.acted(step, attempt, acted, now),
             Came::Found(found) => self.saga.asked(step, attempt, found, now),
             Came::Undid(acted) => self.saga.undid(step, attempt, acted, now),
@@ -147,6 +201,15 @@ impl<S: Store> Driver<S> {
                     .saga
                     .handle_giving(step, how, output, &by, &reason, now);
                 (handled, done)
+            }
+            Control::Watch { done } => {
+                self.watching.retain(|watching| !watching.is_closed());
+                if self.watching.len() < MOST_WATCHING {
+                    let (tell, told) = mpsc::channel(1);
+                    self.watching.push(tell);
+                    let _ = done.send(told);
+                }
+                return Vec::new();
             }
             Control::Rests { done } => {
                 self.waiting.push(done);
@@ -175,6 +238,7 @@ impl<S: Store> Driver<S> {
         let record = self.saga.record(events.clone(), now);
         let state = State::from(&self.saga);
         let mut wait = SHORTEST_WAIT;
+        let before = Instant::now();
         loop {
             let store = &self.runner.inner.store;
             match store.append(self.saga.id(), record.clone(), state).await {
@@ -200,6 +264,12 @@ impl<S: Store> Driver<S> {
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
+        self.runner.inner.writes.add(before.elapsed());
+        let age = now.since(self.saga.began());
+        self.flow.tally.record(&events, age);
+        // Who has not heard of the last one yet hears of both.
+        self.watching
+            .retain(|tell| !matches!(tell.try_send(()), Err(TrySendError::Closed(()))));
         self.perform(&events).await
     }
 
@@ -242,6 +312,7 @@ impl<S: Store> Driver<S> {
         };
         let timeout = timeout.expect(CHECKED);
         self.attempts.spawn(async move {
+            let before = Instant::now();
             let came = match work {
                 Work::Act => Came::Acted(acted(|| (code.act)(given), timeout, bytes).await),
                 Work::Query => {
@@ -257,6 +328,7 @@ impl<S: Store> Driver<S> {
                 step,
                 attempt,
                 came,
+                took: before.elapsed(),
             }
         });
     }
@@ -319,4 +391,6 @@ async fn sleep_until(due: Option<Instant>) {
 /// A definition whose code is not there is refused when the runner is made.
 const CHECKED: &str = "it was checked at the start";
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+/// More look for themselves.
+const MOST_WATCHING: usize = 32;
 const LONGEST_WAIT: Duration = Duration::from_secs(1);

@@ -50,6 +50,11 @@ pub enum ControlError {
     NoStep,
     /// Its definition is not there any more, or is another one now.
     Blocked,
+    /// There is no such definition.
+    NoDefinition {
+        /// Those that there are.
+        known: Vec<String>,
+    },
     /// Another runner goes on with it: ask there.
     Elsewhere {
         /// What it is called, if that is known.
@@ -75,6 +80,10 @@ impl fmt::Display for ControlError {
             ControlError::NoStep => f.write_str("the saga has no step of this name"),
             ControlError::Blocked => {
                 f.write_str("the definition it began with is not there: bring that version back")
+            }
+            ControlError::NoDefinition { known } => {
+                let known = known.join(", ");
+                write!(f, "there is no such definition; there are: {known}")
             }
             ControlError::Elsewhere { runner: None } => {
                 f.write_str("another runner goes on with it: ask there")

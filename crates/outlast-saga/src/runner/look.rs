@@ -1,10 +1,11 @@
 //! Looking at a saga without doing anything.
 
 use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
 
-use super::{ControlError, Runner, StartError, Started};
+use super::served::Served;
+use super::{Control, ControlError, Runner, StartError, Started};
 use crate::event::Event;
-use crate::flow::Flow;
 use crate::machine::Saga;
 use crate::store::{Listed, Store};
 
@@ -18,20 +19,28 @@ impl<S: Store> Runner<S> {
         let inner = &self.inner;
         let listed = inner.store.find(id).await.map_err(ControlError::Store)?;
         let listed = listed.ok_or(ControlError::NoSaga)?;
-        let flow = inner
-            .flows
-            .get(&(listed.definition.clone(), listed.version));
-        let flow = flow.filter(|flow| flow.definition.hash() == listed.hash);
-        let flow = flow.ok_or(ControlError::Blocked)?;
+        let flow = self.flow_of(&listed).ok_or(ControlError::Blocked)?;
         let log = inner.store.log(id).await.map_err(ControlError::Store)?;
-        let saga = self.replay(id, flow, &log);
-        Ok((listed, saga.map_err(ControlError::Illegal)?))
+        let saga = self.replay(id, &flow, &log);
+        let mut saga = saga.map_err(ControlError::Illegal)?;
+        flow.adopt(&mut saga);
+        Ok((listed, saga))
+    }
+
+    /// Tells whenever there is more on the log of a saga that is in flight here, until it is not any more;
+    /// `None` if it is not, or as many watch it as may. What is written after this returns is told of;
+    /// who is slow is told once for several records.
+    pub async fn watch(&self, id: &str) -> Option<mpsc::Receiver<()>> {
+        let sender = self.running().get(id).cloned()?;
+        let (done, told) = oneshot::channel();
+        sender.send(Control::Watch { done }).await.ok()?;
+        told.await.ok()
     }
 
     /// What a start is when no more may run: one that is repeated begins nothing, and needs no room.
     pub(super) async fn begun_before(
         &self,
-        flow: &Flow,
+        flow: &Served,
         id: &str,
         input: &Value,
     ) -> Result<Started, StartError> {

@@ -11,6 +11,7 @@
     reason = "a test binary has no public items"
 )]
 
+mod bounds;
 mod clock;
 mod conformance;
 mod crash;
@@ -19,6 +20,7 @@ mod files;
 mod full;
 mod many;
 mod messages;
+mod pauses;
 mod poison;
 #[cfg(feature = "postgres")]
 mod postgres;

@@ -15,7 +15,9 @@ use outlast_saga::store::{Begun, Known, State, Store, StoreError};
 use outlast_saga::{Flow, Limits, Runner, Step};
 
 use self::server::{Server, Wire};
-use crate::conformance::{keeps_what_it_should, new, record, takes_many_at_once};
+use crate::conformance::{
+    keeps_what_it_should, keeps_words_on_definitions, new, record, takes_many_at_once,
+};
 use crate::messages::keeps_messages;
 
 fn known() -> Vec<Known> {
@@ -42,6 +44,7 @@ async fn it_does_what_every_store_does() {
     keeps_what_it_should(store(&server.database("one")).await).await;
     takes_many_at_once(store(&server.database("two")).await).await;
     keeps_messages(store(&server.database("messages")).await).await;
+    keeps_words_on_definitions(store(&server.database("words")).await).await;
 
     // Runners that start together make the tables once.
     let settings = server.database("three");
@@ -58,7 +61,7 @@ async fn it_does_what_every_store_does() {
     let newer = Postgres::connect(&settings, Config::default()).await;
     let newer = newer.unwrap_err().to_string();
     assert!(
-        newer.contains("version 99, and this program knows up to 2"),
+        newer.contains("version 99, and this program knows up to "),
         "{newer}"
     );
     let short = Config::default().lease(Duration::from_millis(999));
@@ -366,4 +369,53 @@ async fn a_runner_goes_on_with_what_another_one_leaves() {
     }
     assert_eq!(taken.load(Ordering::Relaxed), 19);
     takes.abort();
+}
+
+/// Two runners on one database: what one of them is told holds for both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_holds_for_all_runners() {
+    let server = Server::start();
+    let settings = server.database("pause");
+    let attempts = Arc::new(AtomicU32::new(0));
+    let runner = async || {
+        let count = Arc::clone(&attempts);
+        let flow = Flow::new("order", 1).step(Step::new("only"), move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async { Ok(1) }
+        });
+        let runner = Runner::new(store(&settings).await, [flow], Limits::default()).unwrap();
+        runner.resume().await.unwrap();
+        let takes = runner.clone();
+        tokio::spawn(async move { takes.take_over(|_| {}).await });
+        runner
+    };
+    let (one, two) = (runner().await, runner().await);
+    let hears = async |runner: &Runner<Postgres>, paused: bool| {
+        // Less than a quarter of a lease: they are told, and do not only look.
+        let end = Instant::now() + Duration::from_secs(5);
+        while runner.overview()[0].is_paused() != paused {
+            assert!(Instant::now() < end, "it was not told");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    one.pause("order", "ann", "the bank is away").await.unwrap();
+    hears(&two, true).await;
+    for (number, runner) in [&one, &two].into_iter().enumerate() {
+        let id = format!("o-{number}");
+        runner.start("order", &id, 1).await.unwrap();
+    }
+    // One that comes later finds it on the database.
+    let three = runner().await;
+    three.start("order", "o-2", 1).await.unwrap();
+    assert!(three.overview()[0].is_paused());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(attempts.load(Ordering::Relaxed), 0);
+
+    two.unpause("order", "bob", "it is back").await.unwrap();
+    hears(&one, false).await;
+    for (number, runner) in [one, two, three].into_iter().enumerate() {
+        let rests = runner.rests(&format!("o-{number}")).await;
+        assert_eq!(rests, Ok(State::Completed));
+    }
+    assert_eq!(attempts.load(Ordering::Relaxed), 3);
 }
