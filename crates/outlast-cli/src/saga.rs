@@ -120,6 +120,22 @@ enum Action {
     },
     /// List the steps that wait for somebody
     DeadLetters,
+    /// List the definitions: their versions, how many sagas have not ended, and which are paused
+    Definitions,
+    /// Pause a definition: nothing of it begins until it is resumed
+    Pause {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        by: By,
+    },
+    /// Resume a definition that is paused
+    Resume {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        by: By,
+    },
 }
 
 /// Both stay on the log.
@@ -211,6 +227,16 @@ fn act(gateway: &Gateway, saga: &Saga) -> Result<(), Refused> {
         Action::Resolve { id, step, by, gave } => {
             help(gateway, "resolve", id, step, by, Some(gave))?
         }
+        Action::Definitions => {
+            let told = gateway.get(&["sagas", "definitions"], &[])?;
+            if json {
+                told
+            } else {
+                return say(&page::definitions(&told));
+            }
+        }
+        Action::Pause { name, by } => switch(gateway, name, by, "pause")?,
+        Action::Resume { name, by } => switch(gateway, name, by, "resume")?,
         Action::DeadLetters => {
             let letters = dead_letters(gateway)?;
             if json {
@@ -251,6 +277,11 @@ fn help(
         body["output"] = read_json("output", output)?;
     }
     gateway.post(&["sagas", id, how], &[], &body)
+}
+
+fn switch(gateway: &Gateway, name: &str, by: &By, how: &str) -> Result<Value, Refused> {
+    let body = json!({ "by": by.by, "reason": by.reason });
+    gateway.post(&["sagas", "definitions", name, how], &[], &body)
 }
 
 /// Every saga that waits, as [`Action::Show`] has it.

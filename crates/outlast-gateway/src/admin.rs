@@ -174,7 +174,12 @@ async fn health(Extract(state): Extract<Arc<State>>, uri: Uri) -> Response {
 
 async fn metrics(Extract(state): Extract<Arc<State>>) -> impl IntoResponse {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], prometheus::render(&state))
+    let counts = match &state.sagas {
+        Some(sagas) => sagas.count().await,
+        None => None,
+    };
+    let page = prometheus::render(&state, counts.as_deref());
+    ([(header::CONTENT_TYPE, kind)], page)
 }
 
 async fn bulkhead_metrics(Extract(state): Extract<Arc<State>>) -> impl IntoResponse {

@@ -5,6 +5,7 @@
 
 mod canary;
 mod endpoints;
+mod sagas;
 
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use outlast::reject::Reason;
 use outlast::tier::Tier;
+use outlast_saga::store::Count;
 
 use crate::State;
 use crate::histogram::Summary;
@@ -20,8 +22,8 @@ use crate::metrics::{CLASSES, Instead};
 use crate::table::{Table, Upstream};
 use crate::worker::Phase;
 
-/// All metrics.
-pub(crate) fn render(state: &State) -> String {
+/// All metrics; with how many sagas there are, if that is known.
+pub(crate) fn render(state: &State, counts: Option<&[Count]>) -> String {
     let table = state.tables.borrow().clone();
     let mut page = Page::default();
     of_gateway(&mut page, state);
@@ -31,6 +33,10 @@ pub(crate) fn render(state: &State) -> String {
     of_upstreams(&mut page, &table);
     canary::of_canaries(&mut page, &table);
     of_degrade(&mut page, &table);
+    if let Some(sagas) = &state.sagas {
+        let (definitions, writes) = (sagas.runner.overview(), sagas.runner.writes());
+        sagas::of_sagas(&mut page, &definitions, counts, &writes);
+    }
     page.text
 }
 

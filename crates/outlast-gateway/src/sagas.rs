@@ -12,14 +12,15 @@ pub(crate) mod call;
 mod flow;
 mod step;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use outlast_config::plan::{self, Plan};
-use outlast_saga::store::Store;
+use outlast_saga::store::{Count, Store};
 use outlast_saga::{Limits, Runner, Stamp};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use self::call::Asked;
 use self::step::Callers;
@@ -34,6 +35,8 @@ pub(crate) struct Sagas {
     pub(crate) runner: Runner<Chosen>,
     /// Where they go on.
     handle: Handle,
+    /// How many there are, as the store said last.
+    counted: Mutex<Option<(Instant, Arc<[Count]>)>>,
 }
 
 impl Sagas {
@@ -69,7 +72,25 @@ impl Sagas {
             plan: sagas,
             runner,
             handle,
+            counted: Mutex::default(),
         }))
+    }
+
+    /// How many sagas have not ended: as it was a few seconds ago at most, so that scrapes cost the store
+    /// little. `None` if the store does not say.
+    pub(crate) async fn count(&self) -> Option<Arc<[Count]>> {
+        let counted = || self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let is_fresh = |(at, _): &(Instant, _)| now - *at < FRESH;
+        if let Some((_, counts)) = counted().clone().filter(is_fresh) {
+            return Some(counts);
+        }
+        let runner = self.runner.clone();
+        let count = self.run(async move { runner.store().count().await });
+        let counts = tokio::time::timeout(LONGEST_COUNT, count).await.ok()??;
+        let counts: Arc<[Count]> = counts.ok()?.into();
+        *counted() = Some((now, Arc::clone(&counts)));
+        Some(counts)
     }
 
     /// What they were made from.
@@ -143,6 +164,10 @@ async fn forget(runner: &Runner<Chosen>, keep: Duration) {
     }
 }
 
+/// For as long it is not counted anew.
+const FRESH: Duration = Duration::from_secs(5);
+/// Whoever scrapes does not wait for a store that is away.
+const LONGEST_COUNT: Duration = Duration::from_secs(1);
 /// With [`FORGOTTEN`], 50 sagas a second: more than a gateway that keeps them for long begins, and little
 /// enough for others to get between.
 const FORGETTING: Duration = Duration::from_secs(10);

@@ -30,6 +30,45 @@ pub(super) fn list(told: &Value) -> String {
     page
 }
 
+/// Definitions, a line for each version.
+pub(super) fn definitions(told: &Value) -> String {
+    let mut rows = vec![["definition", "open", "waiting", "state"].map(str::to_owned)];
+    for definition in told["definitions"].as_array().into_iter().flatten() {
+        let state = if definition["paused"] == true {
+            let word = &definition["last_word"];
+            format!(
+                "paused by {} since {}: {}",
+                text(&word["by"]),
+                text(&word["at"]),
+                text(&word["reason"])
+            )
+        } else {
+            "goes on".to_owned()
+        };
+        for version in definition["versions"].as_array().into_iter().flatten() {
+            rows.push([
+                format!("{} v{}", text(&definition["name"]), version["version"]),
+                version["open"].to_string(),
+                version["waiting"].to_string(),
+                state.clone(),
+            ]);
+        }
+    }
+    for gone in told["gone"].as_array().into_iter().flatten() {
+        let count = |state: &str| match gone["state"] == state {
+            true => gone["sagas"].to_string(),
+            false => String::new(),
+        };
+        rows.push([
+            format!("{} v{}", text(&gone["name"]), gone["version"]),
+            count("open"),
+            count("waiting"),
+            "not in the policy file: put it back".to_owned(),
+        ]);
+    }
+    table(&rows)
+}
+
 /// The steps that wait for somebody, of sagas that do; `command` is how this one is called.
 pub(super) fn dead_letters(sagas: &[Value], command: &str) -> String {
     let heads = ["id", "saga", "step", "since", "attempts", "why"];

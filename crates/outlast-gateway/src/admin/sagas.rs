@@ -2,6 +2,7 @@
 //!
 //! All of it needs the token, if there is one: inputs are business of the caller's, and none of everybody's.
 
+mod definitions;
 mod events;
 mod start;
 mod view;
@@ -29,6 +30,12 @@ pub(super) fn routes(state: &State) -> Router<Arc<State>> {
     Router::new()
         .route("/sagas", get(list))
         .route("/sagas/{name}", post(start::start).get(show))
+        .route("/sagas/definitions", get(definitions::list))
+        .route("/sagas/definitions/{name}/pause", post(definitions::pause))
+        .route(
+            "/sagas/definitions/{name}/resume",
+            post(definitions::resume),
+        )
         .route("/sagas/{id}/log", get(log))
         .route("/sagas/{id}/events", get(events::stream))
         .route("/sagas/{id}/cancel", post(cancel))
@@ -47,7 +54,9 @@ fn of_store(error: &StoreError) -> StatusCode {
 
 fn not_done(error: &ControlError) -> Response {
     let status = match error {
-        ControlError::NoSaga | ControlError::NoStep => StatusCode::NOT_FOUND,
+        ControlError::NoSaga | ControlError::NoStep | ControlError::NoDefinition { .. } => {
+            StatusCode::NOT_FOUND
+        }
         ControlError::Blocked | ControlError::Elsewhere { .. } | ControlError::Illegal(_) => {
             StatusCode::CONFLICT
         }

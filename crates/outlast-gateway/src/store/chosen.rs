@@ -2,7 +2,7 @@
 
 use outlast_saga::queue::store::{self as queue, Arrival, Change, Counts, NewMessage, Put};
 use outlast_saga::queue::{Kept, State as At};
-use outlast_saga::store::{Begun, Known, Listed, NewSaga, State, Store, StoreError};
+use outlast_saga::store::{Begun, Count, Known, Listed, NewSaga, Pause, State, Store, StoreError};
 use outlast_saga::{Record, Stamp};
 
 use super::Chosen;
@@ -32,6 +32,22 @@ impl Store for Chosen {
 
     async fn log(&self, id: &str) -> Result<Vec<Record>, StoreError> {
         either!(self, store => store.log(id).await)
+    }
+
+    async fn log_from(&self, id: &str, seq: u64, most: usize) -> Result<Vec<Record>, StoreError> {
+        either!(self, store => store.log_from(id, seq, most).await)
+    }
+
+    async fn count(&self) -> Result<Vec<Count>, StoreError> {
+        either!(self, store => Store::count(store).await)
+    }
+
+    async fn pause(&self, pause: Pause) -> Result<(), StoreError> {
+        either!(self, store => Store::pause(store, pause).await)
+    }
+
+    async fn pauses(&self) -> Result<Vec<Pause>, StoreError> {
+        either!(self, store => store.pauses().await)
     }
 
     async fn find(&self, id: &str) -> Result<Option<Listed>, StoreError> {

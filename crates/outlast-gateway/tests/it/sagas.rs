@@ -546,3 +546,153 @@ fn a_log_that_is_full_is_told_with_what_failed_before() {
         ask(&gateway, "/sagas/1", &[])["state"] == "compensated"
     });
 }
+
+#[test]
+fn a_definition_is_paused_and_resumed_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Upstream::start();
+    let definitions = "    one:
+      version: 1
+      steps:
+        - { name: a, upstream: up, request: POST /a, undo: { request: DELETE /a } }
+        - { name: b, upstream: up, request: POST /b, retry: { attempts: 1 } }
+    other:
+      version: 3
+      steps: [ { name: a, upstream: up, request: POST /other } ]
+";
+    let text = plan(folder.path(), "  up: { endpoints: http://{} }", definitions);
+    let first = gateway(&text, &[up.address]);
+    let by = r#"{"by": "ann", "reason": "the bank is away"}"#;
+    let pause = "/sagas/definitions/one/pause";
+    let resume = "/sagas/definitions/one/resume";
+    assert_eq!(ask(&first, pause, &["-d", by])["paused"], true);
+    assert_eq!(
+        ask(&first, "/sagas/one?id=1", &["-d", "1"])["state"],
+        "open"
+    );
+    assert_eq!(
+        ask(&first, "/sagas/other?id=2&wait=20s", &["-d", "1"])["state"],
+        "completed"
+    );
+    let waits = ask(&first, "/sagas/1", &[])["waiting_for"].clone();
+    assert_eq!(waits, "`one` to be resumed: it is paused");
+    for (path, body, status, part) in [
+        ("/sagas/definitions/none/pause", by, 404, "one, other"),
+        (pause, "{}", 400, "send {"),
+        ("/sagas/definitions/other/resume", by, 409, "not paused"),
+        ("/sagas/other?id=definitions", "1", 400, "leads elsewhere"),
+    ] {
+        let refused = ask(&first, path, &["-d", body]);
+        assert_eq!(refused["status"], status, "{refused}");
+        assert!(
+            refused["detail"].as_str().unwrap().contains(part),
+            "{refused}"
+        );
+    }
+    assert!(first.stop(Duration::from_secs(5)));
+
+    // The next process finds it so.
+    let mut second = None;
+    wait_until("the store is free", || {
+        second = Gateway::start(read(&text, &[up.address]), Options::default()).ok();
+        second.is_some()
+    });
+    let second = second.unwrap();
+    wait_until("it goes on", || {
+        let told = ask(&second, "/sagas/definitions", &[]);
+        told["definitions"][0]["in_flight_here"] == 1
+    });
+    let told = ask(&second, "/sagas/definitions", &[]);
+    let one = &told["definitions"][0];
+    assert_eq!(
+        (&one["name"], &one["paused"]),
+        (&json!("one"), &json!(true))
+    );
+    assert_eq!(one["last_word"]["reason"], "the bank is away");
+    assert_eq!(one["versions"][0]["open"], 1);
+    assert_eq!(told["definitions"][1]["last_word"], Value::Null);
+    assert_eq!(up.seen().len(), 1, "that of the other one");
+    let metrics = || {
+        let page = ask_text(&second, "/metrics");
+        move |name: &str| {
+            let line = page.lines().find(|line| line.starts_with(name));
+            let line = line.unwrap_or_else(|| panic!("{name} is not in {page}"));
+            line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+        }
+    };
+    let value = metrics();
+    let definition = r#"{definition="one""#;
+    assert_eq!(value(&format!("outlast_saga_paused{definition}")), 1.0);
+    assert_eq!(value(&format!("outlast_saga_in_flight{definition}")), 1.0);
+    assert_eq!(
+        value(&format!("outlast_saga_resumed_total{definition}")),
+        1.0
+    );
+    let open = format!(r#"outlast_sagas{definition},state="open"}}"#);
+    assert_eq!(value(&open), 1.0);
+
+    up.answers(|seen| status(if seen.target == "/b" { 422 } else { 200 }));
+    assert_eq!(ask(&second, resume, &["-d", by])["paused"], false);
+    let events = ask_text(&second, "/sagas/1/events");
+    assert!(events.contains(r#"event: end"#), "{events}");
+    let value = metrics();
+    let ended = format!(r#"outlast_saga_ended_total{definition},state="compensated"}}"#);
+    assert_eq!(value(&ended), 1.0);
+    let attempt = |step: &str, kind: &str, outcome: &str| {
+        let labels = format!(r#"step="{step}",kind="{kind}",outcome="{outcome}"}}"#);
+        value(&format!("outlast_saga_attempts_total{definition},{labels}"))
+    };
+    assert_eq!(attempt("a", "do", "done"), 1.0);
+    assert_eq!(attempt("a", "undo", "done"), 1.0);
+    assert_eq!(attempt("b", "do", "permanent"), 1.0);
+    assert_eq!(
+        value(&format!("outlast_saga_seconds_count{definition}")),
+        1.0
+    );
+    assert!(value("outlast_saga_write_seconds_count") >= 4.0);
+    let available = format!(r#"outlast_saga_budget_available{definition},step="b"}}"#);
+    assert!(value(&available) >= 100.0);
+}
+
+fn ask_text(gateway: &Gateway, path: &str) -> String {
+    let url = format!("http://{}{path}", gateway.admin_address().unwrap());
+    curl(&[&url]).text()
+}
+
+/// Who watches is told at once, and hears of everything once.
+#[test]
+fn what_happens_is_told_as_it_happens() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Upstream::start();
+    let count = 40;
+    let steps: Vec<_> = (0..count)
+        .map(|step| format!("        - {{ name: s{step}, upstream: up, request: POST /a }}\n"))
+        .collect();
+    let definitions = format!(
+        "    one:\n      version: 1\n      steps:\n{}",
+        steps.concat()
+    );
+    let text = plan(
+        folder.path(),
+        "  up: { endpoints: http://{} }",
+        &definitions,
+    );
+    let gateway = gateway(&text, &[up.address]);
+    let by = r#"{"by": "ann", "reason": "test"}"#;
+    ask(&gateway, "/sagas/definitions/one/pause", &["-d", by]);
+    ask(&gateway, "/sagas/one?id=1", &["-d", "1"]);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..3)
+            .map(|_| scope.spawn(|| ask_text(&gateway, "/sagas/1/events")))
+            .collect();
+        ask(&gateway, "/sagas/definitions/one/resume", &["-d", by]);
+        for reader in readers {
+            let events = reader.join().unwrap();
+            let ids = events.lines().filter_map(|line| line.strip_prefix("id: "));
+            let ids: Vec<usize> = ids.map(|id| id.parse().unwrap()).collect();
+            assert!(ids.iter().copied().eq(0..ids.len()), "{ids:?}");
+            assert!(ids.len() > count, "{events}");
+            assert!(events.contains(r#""state":"completed""#), "{events}");
+        }
+    });
+}

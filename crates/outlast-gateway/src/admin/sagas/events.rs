@@ -2,7 +2,7 @@
 //!
 //! An event is one entry of the log; its id is the entry's number, and whoever comes back with
 //! `Last-Event-ID` is told what came after it. The last one is called `end`: the saga has ended, or waits
-//! for somebody.
+//! for somebody. The runner says when there is something new, and only that is read.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -77,28 +77,28 @@ async fn tell(
     mut next: u64,
     sender: mpsc::Sender<Bytes>,
 ) {
-    let mut look = tokio::time::interval(LOOK);
     let mut told = Instant::now();
+    let mut watched = watch(&runner, &id).await;
     loop {
-        look.tick().await;
         // The state first: what it says is on the log then.
         let found = runner.store().find(&id).await;
-        let Ok(log) = runner.store().log(&id).await else {
-            if sender.is_closed() {
-                return;
-            }
-            continue;
+        let log = match found {
+            Ok(_) => runner.store().log_from(&id, next, MOST_AT_ONCE).await,
+            Err(_) => Ok(Vec::new()),
         };
+        let log = log.unwrap_or_default();
         let mut text = String::new();
-        for record in log.iter().filter(|record| record.seq >= next) {
+        for record in &log {
             let data = view::record(record, &names);
             text.push_str(&format!("id: {}\ndata: {data}\n\n", record.seq));
+            next = record.seq + 1;
         }
-        next = next.max(log.len() as u64);
-        let state = found.ok().flatten().map(|listed| listed.state);
-        let rests = state.is_none_or(|state| state != At::Open);
+        let is_all = log.len() < MOST_AT_ONCE;
+        // A store that fails says nothing of where it is.
+        let state = found.map(|listed| listed.map(|listed| listed.state));
+        let rests = is_all && state.as_ref().is_ok_and(|state| *state != Some(At::Open));
         if rests {
-            let data = json!({ "state": state.map(At::name) });
+            let data = json!({ "state": state.ok().flatten().map(At::name) });
             text.push_str(&format!("event: end\ndata: {data}\n\n"));
         } else if text.is_empty() && told.elapsed() >= QUIET {
             text.push_str(": it goes on\n\n");
@@ -112,6 +112,37 @@ async fn tell(
         if rests || sender.is_closed() {
             return;
         }
+        if is_all {
+            let turn = wait(&mut watched, told + QUIET);
+            tokio::select! {
+                () = turn => {}
+                () = sender.closed() => return,
+            }
+            if watched.is_none() {
+                watched = watch(&runner, &id).await;
+            }
+        }
+    }
+}
+
+/// What tells of new records; `None` if nobody here does, or not in time.
+async fn watch(runner: &Runner<Chosen>, id: &str) -> Option<mpsc::Receiver<()>> {
+    let watched = tokio::time::timeout(LOOK, runner.watch(id)).await;
+    watched.ok().flatten()
+}
+
+/// Until there may be something new, or something has to be said.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "one that goes on elsewhere is looked at from time to time"
+)]
+async fn wait(watched: &mut Option<mpsc::Receiver<()>>, until: Instant) {
+    let Some(tells) = watched else {
+        return tokio::time::sleep(LOOK).await;
+    };
+    let told = tokio::time::timeout_at(until, tells.recv()).await;
+    if told == Ok(None) {
+        *watched = None;
     }
 }
 
@@ -131,8 +162,10 @@ impl http_body::Body for Events {
     }
 }
 
-/// Sooner than anybody who watches can tell, and seldom enough for many to watch.
-const LOOK: Duration = Duration::from_millis(100);
+/// One that goes on elsewhere, or nowhere, is looked at so often.
+const LOOK: Duration = Duration::from_secs(1);
+/// Records that are read at once.
+const MOST_AT_ONCE: usize = 256;
 /// Proxies close what is silent for a minute.
 const QUIET: Duration = Duration::from_secs(15);
 const BUFFERED: usize = 4;

@@ -106,6 +106,9 @@ fn read(
     if id.is_empty() || id.len() > 200 || !id.bytes().all(fine) || is_dots {
         return Err(ID.to_owned());
     }
+    if id == "definitions" {
+        return Err("no saga is called `definitions`: its path leads elsewhere".to_owned());
+    }
     let wait = start.wait.as_deref().map(outlast_config::duration);
     let wait = wait.transpose().map_err(|mend| format!("wait: {mend}"))?;
     if wait.is_some_and(|wait| wait > LONGEST_WAIT) {

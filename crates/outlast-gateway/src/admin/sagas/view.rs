@@ -194,7 +194,15 @@ fn waiting_for(saga: &Saga, names: &[String]) -> Option<String> {
             _ => None,
         })
     };
-    runs().or(needs)
+    let paused = || {
+        let begins = steps().any(|(_, state)| matches!(state.at, At::Pending | At::Waiting(_)));
+        let forward = matches!(saga.phase(), Phase::Forward | Phase::New);
+        let is_held = saga.is_paused() && forward && begins;
+        let runs = steps().any(|(_, state)| matches!(state.at, At::Running));
+        let name = saga.definition().name();
+        (is_held && !runs).then(|| format!("`{name}` to be resumed: it is paused"))
+    };
+    paused().or_else(runs).or(needs)
 }
 
 /// One entry of a log, with the names of steps.
