@@ -2,6 +2,7 @@
 
 mod canary;
 mod endpoint;
+mod saga;
 mod store;
 
 use std::error::Error;
@@ -68,6 +69,10 @@ pub(crate) fn explain(loaded: &Loaded, upstream: Option<&str>) -> Result<String,
             for entry in entries {
                 page.push('\n');
                 explain_upstream(&mut page, loaded, entry);
+            }
+            if let Some(sagas) = &loaded.plan.sagas {
+                page.push('\n');
+                saga::explain(&mut page, loaded, sagas);
             }
             if let Some(degrade) = &loaded.plan.degrade {
                 page.push('\n');

@@ -20,7 +20,10 @@ pub(crate) use self::endpoint::{ENDPOINT, EXCLUSIVE};
 pub(crate) use self::gateway::{GATEWAY, SECRET};
 pub(crate) use self::health::{CHECK, HEALTH};
 pub(crate) use self::redundancy::{ACTIVE_CHECK, BALANCE, EJECT};
-pub(crate) use self::saga::{QUERY, RETRY as SAGA_RETRY, SAGA, SAGAS, STEP, UNDO};
+pub(crate) use self::saga::{
+    BUDGET as SAGA_BUDGET, QUERY, QUERY_RETRY, RETRY as SAGA_RETRY, SAGA, SAGAS, STEP, UNDO,
+    UNDO_RETRY,
+};
 pub(crate) use self::scenario::{
     BEGINNING, CHANGE, CLIENT, LAW, LIVENESS, RUNNER, SCENARIO, SERVICE, WARMS,
 };

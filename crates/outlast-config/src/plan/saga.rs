@@ -1,9 +1,10 @@
 //! Sagas: business actions over several upstreams.
 
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use outlast_core::backoff::Backoff;
+use outlast_core::budget;
 
 use crate::template::{Json, Text};
 
@@ -35,7 +36,7 @@ pub struct Saga {
     pub deadline: Option<Duration>,
     /// Its steps in order; those of one item run at once.
     pub stages: Vec<Vec<SagaStep>>,
-    /// All of it as text: another one is another saga.
+    /// All of it that matters to a saga that runs, as text: another one is another saga.
     pub source: String,
 }
 
@@ -54,6 +55,10 @@ pub struct SagaStep {
     pub pivot: bool,
     /// What is done when nobody knows whether it was done. Default: it is tried again.
     pub on_unknown: SagaUnknown,
+    /// Retries of all sagas together. Default: 20 %, and 100 in 10 s.
+    pub budget: budget::Config,
+    /// Retries a second of all sagas together, of what undoes it. Default 100.
+    pub undo_rate: NonZeroU32,
 }
 
 /// What is done about an attempt of which nobody knows whether it did its work.

@@ -3,10 +3,11 @@
 mod query;
 mod request;
 
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use outlast_core::backoff::Backoff;
+use outlast_core::budget::{self, Budget};
 
 pub(crate) use self::request::places;
 use self::request::{Scope, outcomes};
@@ -14,7 +15,7 @@ use super::Reader;
 use crate::plan::{Saga, SagaRequest, SagaStep, Sagas};
 use crate::policies;
 use crate::problem::Place;
-use crate::sections::{SAGA, SAGAS, STEP, UNDO};
+use crate::sections::{SAGA, SAGA_BUDGET, SAGA_RETRY, SAGAS, STEP, UNDO, UNDO_RETRY};
 use crate::view::View;
 use crate::yaml::{Entry, Node, Value};
 
@@ -123,7 +124,7 @@ impl<'a> Reader<'a, '_> {
             version: view.count("version")?,
             deadline: view.duration("deadline"),
             stages: read,
-            source: node.canonical(),
+            source: without_bounds(node).canonical(),
         })
     }
 
@@ -150,10 +151,10 @@ impl<'a> Reader<'a, '_> {
                 ..request
             })
         };
-        let acts = self.saga_request(view, upstream, act, (3, backoff));
+        let acts = self.saga_request(view, upstream, act, (&SAGA_RETRY, (None, backoff)));
         let acts = with_outcomes(acts, view);
         let tries = acts.as_ref().map(|acts| (acts.attempts, acts.backoff));
-        let tries = tries.unwrap_or((3, backoff));
+        let tries = tries.unwrap_or((1, backoff));
         let on_unknown = self.on_unknown(view, upstream, act, tries);
         let undoes = view.given_part("undo", &UNDO);
         let undoes = undoes.map(|part| {
@@ -164,7 +165,7 @@ impl<'a> Reader<'a, '_> {
                 upstream
             };
             let backoff = Backoff::exponential(Duration::from_secs(1)).max(Duration::from_secs(60));
-            let request = self.saga_request(part, upstream, undo, (30, backoff));
+            let request = self.saga_request(part, upstream, undo, (&UNDO_RETRY, (None, backoff)));
             with_outcomes(request, part)
         });
         Some(SagaStep {
@@ -177,7 +178,27 @@ impl<'a> Reader<'a, '_> {
             best_effort,
             pivot,
             on_unknown: on_unknown?,
+            budget: self.saga_budget(view.part("retry", &SAGA_RETRY)),
+            undo_rate: undo_rate(view),
         })
+    }
+
+    /// The budget of a step's retries.
+    fn saga_budget(&mut self, retry: View<'_>) -> budget::Config {
+        let part = retry.part("budget", &SAGA_BUDGET);
+        let ratio = retry.share("budget").or(part.share("ratio"));
+        let mut config = ratio.map_or(budget::Config::default(), budget::Config::new);
+        if let Some(window) = part.duration("window") {
+            config = config.window(window);
+        }
+        if let Some(reserve) = part.count("reserve") {
+            config = config.reserve(reserve);
+        }
+        if let Err(error) = Budget::new(config) {
+            let mend = "write another one, or leave it out";
+            self.problem(retry.place_of("budget"), error.to_string(), mend);
+        }
+        config.enforce(retry.text("budget") != Some("off"))
     }
 
     fn refuse_no_time(&mut self, view: View<'_>, key: &str) {
@@ -194,6 +215,47 @@ impl<'a> Reader<'a, '_> {
             self.problem(place, format!("`{name}` cannot be a name"), mend);
         }
     }
+}
+
+/// Retries a second of what undoes a step.
+fn undo_rate(step: View<'_>) -> NonZeroU32 {
+    let undo = step.part("undo", &UNDO);
+    let rate = undo.part("retry", &UNDO_RETRY).count("rate");
+    rate.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+}
+
+/// A saga without what all sagas together may do: that may be changed while some run.
+fn without_bounds(saga: &Node) -> Node {
+    let mut saga = saga.clone();
+    let entry = |node: &mut Node, key: &str, work: &dyn Fn(&mut Node)| {
+        if let Value::Map(entries) = &mut node.value {
+            let found = entries.iter_mut().find(|entry| entry.key == key);
+            found.into_iter().for_each(|entry| work(&mut entry.node));
+        }
+    };
+    let drop_key = |node: &mut Node, key: &str| {
+        if let Value::Map(entries) = &mut node.value {
+            entries.retain(|entry| entry.key != key);
+        }
+    };
+    let of_step = |step: &mut Node| {
+        entry(step, "retry", &|retry| drop_key(retry, "budget"));
+        entry(step, "undo", &|undo| {
+            entry(undo, "retry", &|retry| drop_key(retry, "rate"));
+        });
+    };
+    entry(&mut saga, "steps", &|steps| {
+        let Value::List(items) = &mut steps.value else {
+            return;
+        };
+        for item in items {
+            match &mut item.value {
+                Value::List(steps) => steps.iter_mut().for_each(of_step),
+                _ => of_step(item),
+            }
+        }
+    });
+    saga
 }
 
 /// The versions of all sagas, with their entries.

@@ -201,7 +201,7 @@ pub(crate) static QUERY: Section = Section {
         ),
         key(
             "retry",
-            Kind::Part(&RETRY),
+            Kind::Part(&QUERY_RETRY),
             Means("that of the step"),
             "how often it is asked until somebody knows",
         ),
@@ -245,7 +245,7 @@ pub(crate) static UNDO: Section = Section {
         ),
         key(
             "retry",
-            Kind::Part(&RETRY),
+            Kind::Part(&UNDO_RETRY),
             Means("its defaults"),
             "how often it is tried before somebody has to look",
         ),
@@ -262,21 +262,88 @@ pub(crate) static RETRY: Section = Section {
     name: "retry of a step",
     doc: "How often a step is tried by the saga. What its upstream retries is one attempt.",
     keys: &[
+        key("attempts", ATTEMPTS, Is("3"), "attempts in all"),
+        key(
+            "backoff",
+            WAITS,
+            Means("quadratic from 50ms to 5s"),
+            "the waits between them",
+        ),
+        key(
+            "budget",
+            Kind::AnyOf(&[Kind::Share, Kind::Choice(&["off"]), Kind::Part(&BUDGET)]),
+            Means("20%, and 100 in 10s"),
+            "retries of all sagas together, as a share of what succeeds; what finds it empty waits, and is given up if it is best effort. It may be changed without a new version",
+        ),
+    ],
+};
+
+pub(crate) static BUDGET: Section = Section {
+    name: "budget of a step",
+    doc: "The bound on retries that all sagas of a definition make of a step together.",
+    keys: &[
+        key(
+            "ratio",
+            Kind::Share,
+            Is("20%"),
+            "of what succeeded in the window",
+        ),
+        key(
+            "window",
+            Kind::Duration,
+            Is("10s"),
+            "how long successes and retries are remembered",
+        ),
+        key(
+            "reserve",
+            Kind::Count(0, 10_000),
+            Is("100"),
+            "retries per window that need no success",
+        ),
+    ],
+};
+
+pub(crate) static QUERY_RETRY: Section = Section {
+    name: "retry of asking",
+    doc: "How often it is asked whether a step was done. Who asks repeats no work, so no budget bounds it.",
+    keys: &[
         key(
             "attempts",
-            Kind::Count(1, 1000),
-            Means("3; 30 to undo"),
-            "attempts in all",
+            ATTEMPTS,
+            Means("as many as the step has"),
+            "questions in all",
         ),
         key(
             "backoff",
-            Kind::AnyOf(&[Kind::Duration, Kind::Part(&BACKOFF)]),
-            Means("quadratic from 50ms to 5s; to undo exponential from 1s to 60s"),
+            WAITS,
+            Means("that of the step"),
             "the waits between them",
         ),
     ],
 };
 
+pub(crate) static UNDO_RETRY: Section = Section {
+    name: "retry of undoing",
+    doc: "How often it is tried to undo a step. What its upstream retries is one attempt.",
+    keys: &[
+        key("attempts", ATTEMPTS, Is("30"), "attempts in all"),
+        key(
+            "backoff",
+            WAITS,
+            Means("exponential from 1s to 60s"),
+            "the waits between them",
+        ),
+        key(
+            "rate",
+            Kind::Count(1, 1_000_000),
+            Is("100"),
+            "retries a second of all sagas together; they take turns. It may be changed without a new version",
+        ),
+    ],
+};
+
+const ATTEMPTS: Kind = Kind::Count(1, 1000);
+const WAITS: Kind = Kind::AnyOf(&[Kind::Duration, Kind::Part(&BACKOFF)]);
 const OUTCOMES: Kind = Kind::Statuses(&Kind::Choice(&[
     "success",
     "transient",

@@ -327,3 +327,78 @@ fn attempts_that_the_log_has_no_room_for_are_warned_of() {
     assert!(warned("", 501));
     assert!(!warned("  limits: { records: 2000 }\n", 1000));
 }
+
+#[test]
+fn sagas_are_explained() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let loaded = outlast_config::load(&folder.join("sagas.yaml")).unwrap();
+    let page = loaded.explain(None).unwrap();
+    let explained = &page[page.find("\nsagas\n").unwrap() + 1..];
+    let golden = include_str!("../golden/sagas.txt");
+    assert_eq!(explained.trim_end(), golden.trim_end(), "\n{explained}");
+    // Waits without an end are no overflow.
+    let endless = with(
+        "- { name: a, upstream: shop, request: GET /a, retry: { attempts: 1000, backoff: { base: 1d, max: 1d, jitter: none } } }",
+    );
+    let loaded = outlast_config::parse("test.yaml", &endless).unwrap();
+    let page = loaded.explain(None).unwrap();
+    assert!(page.contains("1000 attempts of 30s, 999d"), "{page}");
+}
+
+#[test]
+fn bounds_of_retries_are_read_and_are_no_part_of_a_version() {
+    let sagas = |retry: &str, undo: &str| {
+        let text = with(&format!(
+            "- name: a
+  upstream: shop
+  request: GET /a
+  body: {{ retry: {{ budget: 5 }} }}
+  retry: {{ attempts: 4{retry} }}
+  undo: {{ request: GET /b, retry: {{ attempts: 5{undo} }} }}"
+        ));
+        let loaded = outlast_config::parse("test.yaml", &text).unwrap();
+        loaded.plan().sagas.clone().unwrap().definitions.remove(0)
+    };
+    let usual = sagas("", "");
+    let (step, config) = (&usual.stages[0][0], outlast_core::budget::Config::default());
+    let ten = std::time::Duration::from_secs(10);
+    let fifth = outlast_core::ratio::Ratio::percent(20);
+    let budget = outlast_core::budget::Config::new(fifth)
+        .window(ten)
+        .reserve(100);
+    assert_eq!((step.budget, step.undo_rate.get()), (budget, 100));
+    assert_eq!(
+        (step.act.attempts, step.undo.as_ref().unwrap().attempts),
+        (4, 5)
+    );
+
+    let check = |retry: &str, expected| {
+        let other = sagas(retry, ", rate: 7");
+        assert_eq!(other.stages[0][0].budget, expected, "{retry}");
+        assert_eq!(other.stages[0][0].undo_rate.get(), 7);
+        assert_eq!(other.source, usual.source, "{retry}");
+    };
+    let half = outlast_core::ratio::Ratio::percent(50);
+    check(
+        ", budget: 50%",
+        outlast_core::budget::Config::new(half)
+            .window(ten)
+            .reserve(100),
+    );
+    check(", budget: { reserve: 3, window: 30s, ratio: 10% }", config);
+    check(", budget: off", budget.enforce(false));
+    let other = with("- { name: a, upstream: shop, request: GET /a, retry: { attempts: 3 } }");
+    let other = outlast_config::parse("test.yaml", &other).unwrap();
+    assert_ne!(
+        other.plan().sagas.as_ref().unwrap().definitions[0].source,
+        usual.source
+    );
+
+    let wrong =
+        with("- { name: a, upstream: shop, request: GET /a, retry: { budget: { window: 1ms } } }");
+    let errors = errors_of(&wrong);
+    assert!(
+        format!("{errors:?}").contains("budget.window"),
+        "{errors:?}"
+    );
+}

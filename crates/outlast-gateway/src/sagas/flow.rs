@@ -60,9 +60,11 @@ pub(super) fn of(saga: &Saga, plan: &Plan, callers: &Arc<Callers>) -> Flow {
 fn described(step: &SagaStep) -> Step {
     let mut described = Step::new(&step.name)
         .timeout(step.act.timeout)
-        .tries(tries(&step.act));
+        .tries(tries(&step.act))
+        .budget(step.budget);
     if let Some(undo) = &step.undo {
-        described = described.undo(Undo::new().timeout(undo.timeout).tries(tries(undo)));
+        let undo = Undo::new().timeout(undo.timeout).tries(tries(undo));
+        described = described.undo(undo.retries_a_second(step.undo_rate));
     }
     if step.best_effort {
         described = described.best_effort();

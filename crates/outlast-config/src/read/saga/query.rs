@@ -6,7 +6,7 @@ use super::super::Reader;
 use super::request::{Scope, statuses};
 use super::{sagas, steps};
 use crate::plan::{SagaFinds, SagaFound, SagaQuery, SagaUnknown, Upstream};
-use crate::sections::{QUERY, SAGAS, STEP};
+use crate::sections::{QUERY, QUERY_RETRY, SAGAS, STEP};
 use crate::view::View;
 
 impl Reader<'_, '_> {
@@ -40,7 +40,8 @@ impl Reader<'_, '_> {
             Some(_) => self.upstream_named(part, "upstream"),
             None => upstream,
         };
-        let request = self.saga_request(part, upstream, scope, tries)?;
+        let usual = (Some(tries.0), tries.1);
+        let request = self.saga_request(part, upstream, scope, (&QUERY_RETRY, usual))?;
         if !["GET", "HEAD"].contains(&request.method.as_str()) {
             self.problem(
                 part.value_place("request"),

@@ -6,7 +6,7 @@ use serde_json::Value as JsonValue;
 use super::super::Reader;
 use crate::plan::{SagaMeaning, SagaRequest, SagaStatus};
 use crate::problem::{Place, did_you_mean};
-use crate::sections::SAGA_RETRY;
+use crate::shape::Section;
 use crate::template::{Json, Path, Root, Text};
 use crate::view::View;
 use crate::yaml::{Entry, Node, Value};
@@ -28,7 +28,7 @@ impl Reader<'_, '_> {
         view: View<'_>,
         upstream: Option<usize>,
         scope: &Scope<'_>,
-        (attempts, backoff): (u32, Backoff),
+        (retry, usual): (&'static Section, (Option<u32>, Backoff)),
     ) -> Option<SagaRequest> {
         self.refuse_no_time(view, "timeout");
         for (text, place) in texts(view) {
@@ -45,7 +45,7 @@ impl Reader<'_, '_> {
         for entry in view.names("headers") {
             headers.extend(self.saga_header(entry));
         }
-        let retry = view.part("retry", &SAGA_RETRY);
+        let retry = view.part("retry", retry);
         let waits = retry.node_of("backoff").is_some();
         let (method, path) = request?;
         Some(SagaRequest {
@@ -55,11 +55,11 @@ impl Reader<'_, '_> {
             headers,
             body: body(view).and_then(json),
             timeout: view.duration("timeout")?,
-            attempts: retry.count("attempts").unwrap_or(attempts),
+            attempts: retry.count("attempts").or(usual.0)?,
             backoff: if waits {
                 policies::backoff(retry, "backoff")
             } else {
-                backoff
+                usual.1
             },
             outcomes: Vec::new(),
         })
