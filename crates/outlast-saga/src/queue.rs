@@ -55,6 +55,9 @@ struct Inner<S: Store> {
     closed: AtomicBool,
     /// Another process delivers it, or may.
     lost: AtomicBool,
+    /// Who counts a message that has died shares it; whoever takes a dead letter in hand is alone, so that
+    /// what is counted is what is on the disk.
+    hands: tokio::sync::RwLock<()>,
 }
 
 /// What is in it. If others push into it, too: what this process delivers of it.
@@ -128,6 +131,7 @@ impl<S: Store> Queue<S> {
                 runs: AtomicBool::new(false),
                 closed: AtomicBool::new(false),
                 lost: AtomicBool::new(false),
+                hands: tokio::sync::RwLock::default(),
             }),
         };
         let loaded = match queue.inner.store.is_shared() {
@@ -375,6 +379,9 @@ impl<S: Store> Inner<S> {
             Hand::Retry => Change::Retried { note, expires },
             Hand::Drop => Change::Dropped { note },
         };
+        let alone = tokio::time::timeout(LONGEST_HAND, self.hands.write()).await;
+        let away = || StoreError::Failed("messages that die wait for it".to_owned());
+        let _alone = alone.map_err(|_| HandError::Store(away()))?;
         let name = &self.config.name;
         let changed = self.store.change(name, kept.place, change).await;
         if !changed.map_err(HandError::Store)? {
@@ -401,6 +408,9 @@ impl<S: Store> Inner<S> {
         Ok(())
     }
 }
+
+/// A store that fails holds up messages that die, and whoever waits for them is told so.
+const LONGEST_HAND: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A message of another process, whose clock may have been put back since: it is no younger than it is,
 /// and waits no longer than after a failure of this process.

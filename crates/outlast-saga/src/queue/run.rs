@@ -223,10 +223,16 @@ impl<S: Store> Inner<S> {
                 error: shortened(error),
             },
         };
+        let dies = matches!(verdict, Verdict::Dead { .. });
+        // Nobody takes it in hand before it is counted.
+        let _counted = match dies {
+            true => Some(self.hands.read().await),
+            false => None,
+        };
         let Ok(is_so) = self.write(place, change).await else {
             return;
         };
-        if matches!(verdict, Verdict::Dead { .. }) {
+        if dies {
             self.count_dead(place, is_so).await;
         }
         // What waits no more for another reason is not here any more either.

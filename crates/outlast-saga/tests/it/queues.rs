@@ -580,3 +580,95 @@ async fn a_store_that_fails_is_asked_again_and_nothing_is_lost() {
     assert_eq!(delivered.len(), 100);
     assert_eq!((queue.stats().dead, queue.stats().bytes), (1, 2));
 }
+
+/// A store that is slow to say what it has read.
+struct Slow(Memory);
+
+impl Store for Slow {
+    fn claim(&self, queue: &str) -> bool {
+        self.0.claim(queue)
+    }
+
+    fn release(&self, queue: &str) {
+        self.0.release(queue);
+    }
+
+    async fn put(
+        &self,
+        message: outlast_saga::queue::store::NewMessage,
+    ) -> Result<outlast_saga::queue::store::Put, StoreError> {
+        self.0.put(message).await
+    }
+
+    async fn change(
+        &self,
+        queue: &str,
+        place: i64,
+        change: outlast_saga::queue::store::Change,
+    ) -> Result<bool, StoreError> {
+        self.0.change(queue, place, change).await
+    }
+
+    async fn read(
+        &self,
+        place: i64,
+    ) -> Result<Option<(outlast_saga::queue::Kept, Vec<u8>)>, StoreError> {
+        let read = self.0.read(place).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        read
+    }
+
+    async fn message(
+        &self,
+        queue: &str,
+        id: &str,
+    ) -> Result<Option<outlast_saga::queue::Kept>, StoreError> {
+        self.0.message(queue, id).await
+    }
+
+    async fn messages(
+        &self,
+        queue: &str,
+        state: Option<State>,
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<outlast_saga::queue::Kept>, StoreError> {
+        self.0.messages(queue, state, after, most).await
+    }
+
+    async fn forget_messages(
+        &self,
+        queue: &str,
+        before: Stamp,
+        most: usize,
+    ) -> Result<usize, StoreError> {
+        self.0.forget_messages(queue, before, most).await
+    }
+}
+
+/// Somebody has a dead letter tried again in the moment in which it is on the disk, and not counted yet.
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_is_tried_again_at_once_is_counted_once() {
+    let queue = Queue::open(Slow(Memory::new()), config()).await.unwrap();
+    queue.push(message("a", "k")).await.unwrap();
+    let (ledger, runs) = run(&queue, |delivery| async move {
+        match delivery.attempt() {
+            1 => Err(DeliveryError::permanent("not like this")),
+            _ => Ok(()),
+        }
+    });
+    let state = async || queue.find("a").await.unwrap().unwrap().state;
+    while state().await != State::Dead {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    queue.retry("a", "ann", "mended").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(lines(&ledger)[0], "a.1");
+    let stats = queue.stats();
+    assert_eq!(
+        (stats.dead + stats.waiting, stats.bytes),
+        (1, 1),
+        "{stats:?}"
+    );
+    runs.abort();
+}
