@@ -65,7 +65,8 @@ pub struct Limits {
     pub running: NonZeroUsize,
     /// Bytes of an input, and of an output. Default 1 MiB.
     pub bytes: usize,
-    /// Sagas a second that are resumed after a crash. Default 1,000.
+    /// Sagas a second that are resumed after a crash. Default 20,000, so that a hundred thousand are under
+    /// way within ten seconds; less spares services that have no limits of their own.
     pub resumed_a_second: NonZeroUsize,
     /// Records of a saga's log on its way forward, and as many again on its way back; a saga that needs
     /// more waits for somebody. Two of them are an attempt that fails. Default 1,000.
@@ -77,7 +78,7 @@ impl Default for Limits {
         Limits {
             running: NonZeroUsize::new(10_000).expect("it is not zero"),
             bytes: 1 << 20,
-            resumed_a_second: NonZeroUsize::new(1000).expect("it is not zero"),
+            resumed_a_second: NonZeroUsize::new(20_000).expect("it is not zero"),
             records: NonZeroU64::new(1000).expect("it is not zero"),
         }
     }

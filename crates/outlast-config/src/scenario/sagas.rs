@@ -97,7 +97,7 @@ impl<'a> Binder<'a> {
             hands: view.duration("hands"),
             zone: view.text("zone").map(str::to_owned),
             running: limits.map_or(count(10_000), |sagas| sagas.running),
-            resumed_a_second: limits.map_or(count(1000), |sagas| sagas.resumed_a_second),
+            resumed_a_second: limits.map_or(count(20_000), |sagas| sagas.resumed_a_second),
         }
     }
 }

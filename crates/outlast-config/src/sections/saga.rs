@@ -51,7 +51,7 @@ static LIMITS: Section = Section {
         key(
             "resumed_a_second",
             Kind::Count(1, 1_000_000),
-            Is("1000"),
+            Is("20000"),
             "sagas a second that go on after a crash",
         ),
         key(

@@ -358,7 +358,7 @@ async fn a_store_that_fails_is_asked_again_and_nothing_is_done_meanwhile() {
 
 /// A store that says from some time on that another runner goes on.
 struct TakenOver {
-    inner: Memory,
+    inner: Arc<Memory>,
     /// After so many records.
     after: u64,
     /// It takes the record, and then lets nothing begin.
@@ -419,7 +419,7 @@ impl Store for TakenOver {
 async fn a_saga_that_another_runner_has_taken_over_is_dropped() {
     let check = async |after: u64, late: bool, expected: &[&str], length: usize| {
         let ledger = Ledger::default();
-        let inner = Memory::new();
+        let inner = Arc::new(Memory::new());
         let store = TakenOver { inner, after, late };
         let flow = flow(&ledger, |attempt| async move { Ok(attempt.number()) });
         let runner = Runner::new(store, [flow], Limits::default()).unwrap();
@@ -564,6 +564,51 @@ async fn a_version_that_is_gone_blocks_its_sagas_and_no_others() {
     );
     assert_eq!(runner.start("order", "new", 1).await, Ok(Started::New));
     assert_eq!(runner.rests("new").await, Ok(State::Completed));
+}
+
+/// Leaves so many sagas with nobody who goes on with them; when another runner begins their steps.
+async fn begun_again(sagas: usize, limits: Limits) -> Vec<Duration> {
+    let inner = Arc::new(Memory::new());
+    let start = tokio::time::Instant::now();
+    let times: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    let flow = || {
+        let times = Arc::clone(&times);
+        Flow::new("order", 1).step(step("only"), move |_| {
+            times.lock().unwrap().push(start.elapsed());
+            async { Ok(1) }
+        })
+    };
+    let runner = |after: u64| {
+        let inner = Arc::clone(&inner);
+        let late = after == 0;
+        Runner::new(TakenOver { inner, after, late }, [flow()], limits).unwrap()
+    };
+    let (stopped, goes_on) = (runner(0), runner(u64::MAX));
+    for number in 0..sagas {
+        let id = number.to_string();
+        stopped.start("order", &id, number).await.unwrap();
+        assert_eq!(stopped.rests(&id).await, Ok(State::Open));
+    }
+    assert!(times.lock().unwrap().is_empty());
+    assert_eq!(goes_on.resume().await.unwrap().sagas, sagas);
+    for number in 0..sagas {
+        let id = number.to_string();
+        assert_eq!(goes_on.rests(&id).await, Ok(State::Completed));
+    }
+    let mut times = times.lock().unwrap().clone();
+    times.sort();
+    times
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_a_hundred_thousand_are_resumed_within_ten_seconds() {
+    let times = begun_again(2600, Limits::default()).await;
+    // Each waits for the backoff of its step first: nobody knows of the attempt before.
+    let all = (times[2599] - times[0]) * 100_000 / 2600;
+    assert!(
+        all <= 8 * SECOND,
+        "that leaves too little to open the file: {all:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
