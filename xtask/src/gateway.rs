@@ -12,9 +12,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::process::{Running, median, processor_model, processor_time, resident, succeed};
 use crate::{cargo, root};
 
 /// Measures, and writes `bench/results/gateway.md`.
@@ -42,7 +43,7 @@ pub(crate) fn run() -> Result<(), String> {
     std::thread::sleep(Duration::from_secs(1));
     let idle: Vec<_> = proxies
         .iter()
-        .map(|proxy| resident(&proxy.process.0))
+        .map(|proxy| resident(proxy.process.id()))
         .collect();
     let mut cells: Cells = BTreeMap::new();
     for round in 0..ROUNDS {
@@ -84,17 +85,6 @@ struct Proxy {
     ports: [u16; 2],
     started: Duration,
     process: Running,
-}
-
-/// A process that ends with the benchmark.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Asked, not killed: nginx has to end its workers itself.
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let _ = self.0.wait();
-    }
 }
 
 type Peer = (&'static str, Vec<String>, [u16; 2]);
@@ -184,14 +174,6 @@ fn prepare(folder: &Path) -> Result<(), String> {
     fs::write(folder.join("www/1k"), "x".repeat(1024)).map_err(failed)?;
     fs::write(folder.join("www/h2/1k"), "x".repeat(1024)).map_err(failed)?;
     fs::write(folder.join("www/64k"), "x".repeat(64 * 1024)).map_err(failed)
-}
-
-fn succeed(command: &mut Command) -> Result<(), String> {
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{command:?} ended with {status}")),
-        Err(error) => Err(format!("{command:?} could not be started: {error}")),
-    }
 }
 
 fn start(processor: &str, folder: &Path, command: &[String]) -> Result<Running, String> {
@@ -312,14 +294,14 @@ impl Shape {
         if self.paced {
             command.arg(format!("--log-file={}", log.display()));
         }
-        let before = processor_time(&proxy.process.0);
+        let before = processor_time(proxy.process.id());
         let began = Instant::now();
         let output = command
             .arg(url)
             .output()
             .map_err(|error| format!("{} could not be started: {error}", self.command[0]))?;
         let took = began.elapsed().as_secs_f64();
-        let used = processor_time(&proxy.process.0) - before;
+        let used = processor_time(proxy.process.id()) - before;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let requests = requests(&text)
             .ok_or_else(|| format!("{} at {}: {text}", self.command[0], proxy.name))?;
@@ -370,48 +352,6 @@ fn latencies(log: &Path) -> (f64, f64) {
     (at(0.5), at(0.99))
 }
 
-/// User and system time of a process and its children, in seconds.
-fn processor_time(child: &Child) -> f64 {
-    let own = tree(child.id());
-    let ticks = |id: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-        let fields = stat
-            .rsplit(')')
-            .next()
-            .unwrap_or_default()
-            .split_whitespace();
-        let times: Vec<f64> = fields.filter_map(|field| field.parse().ok()).collect();
-        // The state, which is a letter, is left out: utime is field 14 of the manual.
-        times.get(10).copied().unwrap_or(0.0) + times.get(11).copied().unwrap_or(0.0)
-    };
-    own.iter().map(ticks).sum::<f64>() / TICKS_PER_SECOND
-}
-
-/// The same on all Linux systems of today.
-const TICKS_PER_SECOND: f64 = 100.0;
-
-fn tree(id: u32) -> Vec<u32> {
-    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-    let children = children
-        .split_whitespace()
-        .filter_map(|child| child.parse().ok());
-    children.flat_map(tree).chain([id]).collect()
-}
-
-/// Resident megabytes of a process and its children.
-fn resident(child: &Child) -> f64 {
-    let own = tree(child.id());
-    let pages = |id: &u32| {
-        let statm = fs::read_to_string(format!("/proc/{id}/statm")).unwrap_or_default();
-        statm
-            .split(' ')
-            .nth(1)
-            .and_then(|pages| pages.parse::<f64>().ok())
-            .unwrap_or(0.0)
-    };
-    own.iter().map(pages).sum::<f64>() * 4096.0 / 1e6
-}
-
 /// Resident megabytes with a thousand idle connections and 128 busy ones.
 fn loaded(proxies: &[Proxy]) -> Result<Vec<f64>, String> {
     use std::io::{Read, Write};
@@ -432,7 +372,7 @@ fn loaded(proxies: &[Proxy]) -> Result<Vec<f64>, String> {
             .spawn()
             .map_err(|error| format!("h2load could not be started: {error}"))?;
         std::thread::sleep(Duration::from_millis(1500));
-        all.push(resident(&proxy.process.0));
+        all.push(resident(proxy.process.id()));
         let _ = busy.wait();
     }
     Ok(all)
@@ -495,18 +435,4 @@ fn page(proxies: &[Proxy], cells: &Cells, idle: &[f64], loaded: &[f64]) -> Strin
         );
     }
     page
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn processor_model() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"));
-    line.map_or("unknown", |line| line.trim_start_matches(['\t', ' ', ':']))
-        .to_owned()
 }

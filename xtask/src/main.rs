@@ -4,6 +4,8 @@
 //! part of it that reads the tree instead of compiling it, `cargo xtask bench policies` measures.
 
 mod gateway;
+mod process;
+mod saga;
 mod test;
 mod tidy;
 
@@ -19,6 +21,8 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["miri"] => miri(),
         ["bench", "gateway"] => gateway::run(),
+        ["bench", "saga"] => saga::run(&saga::FULL),
+        ["bench", "saga", "--quick"] => saga::run(&saga::QUICK),
         ["bench", "sim"] => {
             let simulator = ["--bin", "simulator"];
             cargo(&[&["run", "--release", "-p", "outlast-bench"][..], &simulator].concat())
@@ -57,6 +61,8 @@ Usage: cargo xtask COMMAND
   bench gateway   measure the gateway beside Envoy, HAProxy and nginx; writes
                   bench/results/gateway.md
   bench policies  measure the policies beside their peers; writes bench/results/policies.md
+  bench saga      measure durable sagas beside Restate and Temporal, and queues; writes
+                  bench/results/saga.md; with --quick, in two minutes and to the terminal only
   bench sim       measure the simulator beside a runtime with a paused clock; writes
                   bench/results/sim.md";
 
