@@ -196,6 +196,14 @@ impl Upstream {
         self.budget.as_ref()
     }
 
+    /// Whether a call that began now would find an endpoint whose breaker lets it pass, and that did not
+    /// ask for a pause, as far as can be told without beginning one: for work that can wait.
+    pub fn is_willing(&self, now: Time) -> bool {
+        let members = self.roster.latest();
+        let mut endpoints = members.endpoints.iter();
+        endpoints.any(|endpoint| endpoint.paused_until() <= now && endpoint.is_willing(now))
+    }
+
     /// Whether it may make more than one attempt of a call: a driver that has to copy requests
     /// for that asks first.
     pub fn makes_extra_attempts(&self) -> bool {

@@ -20,7 +20,7 @@ mod run;
 pub mod store;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ struct Inner<S: Store> {
     config: Config,
     clock: Clock,
     held: Mutex<Held>,
+    /// How many are not delivered, to be read without a lock.
+    waiting: AtomicUsize,
     /// There may be something to do.
     changed: Notify,
     /// Nothing waits any more.
@@ -68,6 +70,18 @@ struct Held {
     dead: Room,
     /// What is being pushed.
     reserved: Room,
+    totals: Totals,
+}
+
+/// What has happened since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Messages that came in.
+    pub pushed: u64,
+    /// Messages that were delivered.
+    pub delivered: u64,
+    /// Messages that became dead letters.
+    pub died: u64,
 }
 
 /// So many messages, and bytes of theirs.
@@ -89,8 +103,12 @@ pub struct Stats {
     pub dead: usize,
     /// Bytes of the payloads of all of them.
     pub bytes: usize,
+    /// When the first of those that are not delivered was pushed.
+    pub oldest: Option<Stamp>,
     /// Deliveries a second that may begin now.
     pub pace: f64,
+    /// What has happened since it was opened.
+    pub totals: Totals,
 }
 
 /// What came of a push.
@@ -98,7 +116,7 @@ pub struct Stats {
 pub enum Pushed {
     /// It is in the queue.
     New,
-    /// It was pushed before, with the same key and payload.
+    /// It was pushed before.
     Same,
 }
 
@@ -119,6 +137,7 @@ impl<S: Store> Queue<S> {
             counts: None,
             dead: Room::default(),
             reserved: Room::default(),
+            totals: Totals::default(),
         };
         let queue = Queue {
             inner: Arc::new(Inner {
@@ -126,6 +145,7 @@ impl<S: Store> Queue<S> {
                 config,
                 clock,
                 held: Mutex::new(held),
+                waiting: AtomicUsize::new(0),
                 changed: Notify::new(),
                 emptied: Notify::new(),
                 runs: AtomicBool::new(false),
@@ -157,6 +177,7 @@ impl<S: Store> Queue<S> {
                     // None is under way yet.
                     let _ = held.take(&as_of(kept, now, self.inner.config.tries));
                 }
+                self.inner.recount(&held);
             }
         }
         Ok(())
@@ -271,8 +292,26 @@ impl<S: Store> Queue<S> {
             busy: held.machine.busy(),
             dead: counts.dead,
             bytes: counts.bytes,
+            oldest: held.machine.oldest(),
             pace: held.machine.pace().rate(),
+            totals: held.totals,
         }
+    }
+
+    /// Whether a message of this key is not delivered: what comes later and goes another way would
+    /// overtake it. Takes no lock while nothing waits. Of a queue that several processes share: whether
+    /// anything is not delivered, as of the last look.
+    pub fn has(&self, key: &str) -> bool {
+        let inner = &self.inner;
+        if inner.waiting.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        inner.store.is_shared() || inner.held().machine.has(key)
+    }
+
+    /// How it was opened.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
     }
 
     /// Waits until no message waits or is under way, in any process.
@@ -317,8 +356,28 @@ impl<S: Store> Inner<S> {
     /// Asks what is in it.
     async fn count(&self) -> Result<(), StoreError> {
         let counts = self.store.counts(&self.config.name).await?;
-        self.held().counts = counts;
+        let mut held = self.held();
+        held.counts = counts;
+        self.recount(&held);
         Ok(())
+    }
+
+    /// Something came in, or was delivered or dead.
+    fn recount(&self, held: &Held) {
+        let waiting = held
+            .counts
+            .map_or(held.machine.len(), |counts| counts.waiting);
+        self.waiting.store(waiting, Ordering::Release);
+    }
+
+    /// One came into a queue that is shared: it waits, before that is counted the next time.
+    fn has_pushed(&self) {
+        let mut held = self.held();
+        held.totals.pushed += 1;
+        if let Some(counts) = &mut held.counts {
+            counts.waiting += 1;
+        }
+        self.recount(&held);
     }
 
     async fn put(&self, message: Message) -> Result<Pushed, PushError> {
@@ -331,6 +390,7 @@ impl<S: Store> Inner<S> {
             key: message.key.as_deref().map(Arc::from),
             size,
             attempts: 0,
+            pushed: now,
             due: now,
             expires: now.after(age),
         };
@@ -348,14 +408,21 @@ impl<S: Store> Inner<S> {
         let is_shared = self.store.is_shared();
         match self.store.put(new).await.map_err(PushError::Store)? {
             // It comes with the arrivals, so that it is not before what another process has pushed.
-            Put::New(_) if is_shared => Ok(Pushed::New),
+            Put::New(_) if is_shared => {
+                self.has_pushed();
+                Ok(Pushed::New)
+            }
             Put::Same(_) if is_shared => Ok(Pushed::Same),
             Put::Full(counts) => Err(PushError::Full {
                 messages: counts.waiting + counts.dead,
                 bytes: counts.bytes,
             }),
             Put::New(place) => {
-                self.held().machine.insert(waiting(place));
+                let mut held = self.held();
+                held.machine.insert(waiting(place));
+                held.totals.pushed += 1;
+                self.recount(&held);
+                drop(held);
                 self.changed.notify_one();
                 Ok(Pushed::New)
             }
@@ -363,7 +430,10 @@ impl<S: Store> Inner<S> {
                 // The store may have failed after it had written it.
                 if kept.state == State::Waiting {
                     // It is known, unless the store has failed.
-                    let _ = self.held().take(&kept);
+                    let mut held = self.held();
+                    let _ = held.take(&kept);
+                    self.recount(&held);
+                    drop(held);
                     self.changed.notify_one();
                 }
                 Ok(Pushed::Same)
@@ -404,6 +474,7 @@ impl<S: Store> Inner<S> {
         while how == Hand::Retry && !self.held().take(&again) {
             pause(SOON).await;
         }
+        self.recount(&self.held());
         self.changed.notify_one();
         Ok(())
     }
@@ -433,6 +504,7 @@ impl Held {
                 key: kept.key.as_deref().map(Arc::from),
                 size: kept.size,
                 attempts: kept.attempts,
+                pushed: kept.pushed,
                 due: kept.due,
                 expires: kept.expires,
             }),
@@ -457,6 +529,16 @@ impl Held {
         }
         self.reserved.add(room);
         Ok(())
+    }
+}
+
+impl Totals {
+    fn count(&mut self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Delivered => self.delivered += 1,
+            Verdict::Dead { .. } => self.died += 1,
+            Verdict::Again { .. } => {}
+        }
     }
 }
 

@@ -133,6 +133,12 @@ impl Upstream {
         self.inner.core.stats(self.inner.clock.now())
     }
 
+    /// Whether a call that began now would find an endpoint whose breaker lets it pass, and that did not
+    /// ask for a pause. Asking takes no trial's place: it is for work that can wait.
+    pub fn is_willing(&self) -> bool {
+        self.inner.core.is_willing(self.inner.clock.now())
+    }
+
     /// How much of the rate limit is left: for this key, if the limit is one per key (see
     /// [`Caller::rate_key`]). `None` without a limit. Asking uses nothing.
     pub fn rate_room(&self, key: impl Hash) -> Option<rate::Room> {

@@ -10,7 +10,7 @@
 //! delivered is always here, or a dead letter; one whose verdict was applied is never begun again; no
 //! more deliveries begin than the [pace](super::pace) allows, and none while the gate is closed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ pub struct Machine {
     tries: Tries,
     concurrency: usize,
     pace: Pace,
-    entries: HashMap<i64, Entry>,
+    /// In the order of pushes.
+    entries: BTreeMap<i64, Entry>,
     lanes: HashMap<Arc<str>, Lane>,
     /// Those that may be begun when they are due: one of each key, and all without one.
     line: BTreeSet<(Stamp, i64)>,
@@ -44,6 +45,7 @@ struct Entry {
     key: Option<Arc<str>>,
     size: usize,
     attempts: u32,
+    pushed: Stamp,
     due: Stamp,
     expires: Stamp,
     is_busy: bool,
@@ -69,6 +71,8 @@ pub struct Waiting {
     pub size: usize,
     /// How many attempts were begun.
     pub attempts: u32,
+    /// When it was pushed.
+    pub pushed: Stamp,
     /// The next one begins no sooner.
     pub due: Stamp,
     /// No delivery begins later.
@@ -130,7 +134,7 @@ impl Machine {
             tries,
             concurrency,
             pace,
-            entries: HashMap::new(),
+            entries: BTreeMap::new(),
             lanes: HashMap::new(),
             line: BTreeSet::new(),
             ages: BTreeSet::new(),
@@ -147,6 +151,7 @@ impl Machine {
             key,
             size,
             attempts,
+            pushed,
             due,
             expires,
         } = message;
@@ -158,6 +163,7 @@ impl Machine {
             key,
             size,
             attempts,
+            pushed,
             due,
             expires,
             is_busy: false,
@@ -270,6 +276,18 @@ impl Machine {
     /// How many bytes the payloads of all have.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// When the first of those that are not delivered was pushed.
+    pub fn oldest(&self) -> Option<Stamp> {
+        self.entries
+            .first_key_value()
+            .map(|(_, entry)| entry.pushed)
+    }
+
+    /// Whether a message of this key is not delivered.
+    pub fn has(&self, key: &str) -> bool {
+        self.lanes.contains_key(key)
     }
 
     /// How many are under way.

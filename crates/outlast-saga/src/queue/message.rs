@@ -15,6 +15,7 @@ pub struct Message {
     pub(super) key: Option<String>,
     pub(super) payload: Vec<u8>,
     pub(super) within: Option<Duration>,
+    same_by: Option<Vec<u8>>,
 }
 
 impl Message {
@@ -26,6 +27,7 @@ impl Message {
             key: None,
             payload: Vec::new(),
             within: None,
+            same_by: None,
         }
     }
 
@@ -57,8 +59,18 @@ impl Message {
         self
     }
 
-    /// The hash of what makes it the same message: its key and its payload.
+    /// What makes a second push with this id the same message, for payloads of which a part may differ:
+    /// a request that is sent again has another trace. Default: key and payload.
+    pub fn same_by(mut self, what: &[u8]) -> Message {
+        self.same_by = Some(Sha256::digest(what).to_vec());
+        self
+    }
+
+    /// The hash of what makes it the same message.
     pub(super) fn hash(&self) -> Vec<u8> {
+        if let Some(hash) = &self.same_by {
+            return hash.clone();
+        }
         let mut digest = Sha256::new();
         // The length in front of the key: no other key and payload give the same bytes.
         let length = self.key.as_ref().map_or(u64::MAX, |key| key.len() as u64);

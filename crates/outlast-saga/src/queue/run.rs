@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use super::store::Arrival;
 use super::*;
-use crate::event::Stamp;
 use crate::runner::words_of;
 
 type Delivering = Pin<Box<dyn Future<Output = Result<(), DeliveryError>> + Send>>;
@@ -235,6 +234,9 @@ impl<S: Store> Inner<S> {
         if dies {
             self.count_dead(place, is_so).await;
         }
+        if is_so {
+            self.held().totals.count(&verdict);
+        }
         // What waits no more for another reason is not here any more either.
         let gone = Verdict::Delivered;
         self.apply(place, attempt, if is_so { &verdict } else { &gone });
@@ -260,6 +262,7 @@ impl<S: Store> Inner<S> {
     fn apply(&self, place: i64, attempt: u32, verdict: &Verdict) {
         let mut held = self.held();
         held.machine.apply(place, attempt, verdict);
+        self.recount(&held);
         let is_empty = held.machine.is_empty();
         drop(held);
         self.changed.notify_one();

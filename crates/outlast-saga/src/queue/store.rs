@@ -17,7 +17,7 @@ pub struct NewMessage {
     pub id: String,
     /// The key of its order.
     pub key: Option<String>,
-    /// The hash of key and payload.
+    /// The hash of what makes it the same message.
     pub hash: Vec<u8>,
     /// What is delivered.
     pub payload: Vec<u8>,
@@ -37,7 +37,7 @@ pub struct NewMessage {
 pub enum Put {
     /// It is there, at this place.
     New(i64),
-    /// It was there: with this id, key and payload.
+    /// It was there: with this id and hash.
     Same(Box<Kept>),
     /// Another one has this id.
     Other,

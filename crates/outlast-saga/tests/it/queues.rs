@@ -56,6 +56,49 @@ fn lines(ledger: &Ledger) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_makes_a_message_the_same_may_be_a_part_of_it() {
+    let queue = open(config()).await;
+    let sent = |payload: &str, what: &[u8]| Message::new("a").bytes(payload).same_by(what);
+    assert_eq!(queue.push(sent("x 1", b"x")).await, Ok(Pushed::New));
+    assert_eq!(queue.push(sent("x 2", b"x")).await, Ok(Pushed::Same));
+    let keyed = sent("x 3", b"x").key("k");
+    assert_eq!(queue.push(keyed).await, Ok(Pushed::Same));
+    let other = queue.push(sent("x 1", b"y")).await;
+    assert_eq!(other, Err(PushError::Other));
+    let other = queue.push(Message::new("a").bytes("x 1")).await;
+    assert_eq!(other, Err(PushError::Other));
+}
+
+#[tokio::test(start_paused = true)]
+async fn statistics_say_what_waits_and_what_has_happened() {
+    let queue = open(config().tries(Tries::new(1))).await;
+    let stats = queue.stats();
+    assert_eq!((stats.oldest, queue.has("a")), (None, false));
+    queue.push(message("1", "a")).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    queue.push(message("2", "b")).await.unwrap();
+    queue.push(message("2", "b")).await.unwrap();
+    let first = queue.find("1").await.unwrap().unwrap().pushed;
+    let stats = queue.stats();
+    assert_eq!((stats.waiting, stats.oldest), (2, Some(first)));
+    assert!(queue.has("a") && queue.has("b") && !queue.has("c"));
+    run(&queue, |delivery| async move {
+        match delivery.id() {
+            "1" => Ok(()),
+            _ => Err(DeliveryError::transient("no")),
+        }
+    });
+    queue.drained().await;
+    let stats = queue.stats();
+    assert_eq!((stats.waiting, stats.dead, stats.oldest), (0, 1, None));
+    let totals = stats.totals;
+    assert_eq!((totals.pushed, totals.delivered, totals.died), (2, 1, 1));
+    assert!(!queue.has("a") && !queue.has("b"));
+    queue.retry("2", "ann", "once more").await.unwrap();
+    assert!(queue.has("b"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_push_is_idempotent_and_bounded() {
     let queue = open(config().most(2).bytes(20).message_bytes(12)).await;
     assert_eq!(queue.push(message("a", "k")).await, Ok(Pushed::New));

@@ -215,15 +215,19 @@ async fn an_attempt_knows_its_time_and_its_key() {
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_rejects_and_recovers_after_its_cooldown() {
     let db = upstream(Config::new("db").breaker(breaker::Config::default()));
+    assert!(db.is_willing());
     for _ in 0..5 {
         let _ = db.call(|_| async { Err::<(), _>("down") }).await;
     }
+    assert!(!db.is_willing());
     let error = db.call(|_| async { Ok::<_, &str>(()) }).await.unwrap_err();
     assert_eq!(
         error,
         Error::Rejected(Rejection::after(Reason::Open, Duration::from_secs(30)))
     );
     sleep(Duration::from_secs(30)).await;
+    // A trial may begin, and asking for it takes none's place.
+    assert!(db.is_willing() && db.is_willing());
     for _ in 0..3 {
         assert_eq!(db.call(|_| async { Ok::<_, &str>(()) }).await, Ok(()));
     }

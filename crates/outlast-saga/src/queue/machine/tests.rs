@@ -44,6 +44,7 @@ impl Stage {
             key: Some(key).filter(|key| !key.is_empty()).map(Arc::from),
             size: 10,
             attempts: 0,
+            pushed: self.now,
             due: self.now,
             expires: self.now.after(age),
         });
