@@ -2,6 +2,7 @@
 
 mod canary;
 mod endpoint;
+mod queue;
 mod saga;
 mod store;
 
@@ -54,6 +55,12 @@ pub(crate) fn explain(loaded: &Loaded, upstream: Option<&str>) -> Result<String,
                 known: known(),
             })?;
             explain_upstream(&mut page, loaded, entry);
+            for queue in &loaded.plan.queues {
+                if queue.upstream.as_deref() == Some(name) {
+                    page.push('\n');
+                    queue::explain(&mut page, loaded, queue);
+                }
+            }
         }
         None => {
             page.push_str("gateway\n");
@@ -77,6 +84,10 @@ pub(crate) fn explain(loaded: &Loaded, upstream: Option<&str>) -> Result<String,
             if let Some(degrade) = &loaded.plan.degrade {
                 page.push('\n');
                 crate::degrade::explain(&mut page, loaded, degrade);
+            }
+            for queue in &loaded.plan.queues {
+                page.push('\n');
+                queue::explain(&mut page, loaded, queue);
             }
         }
     }

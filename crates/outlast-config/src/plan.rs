@@ -4,6 +4,7 @@
 //! and every upstream's policies have been built once to see that they can work. Gateway,
 //! simulator and drills take it as it is; none of them reads YAML.
 
+mod queue;
 mod saga;
 mod store;
 
@@ -17,6 +18,7 @@ use outlast_core::degrade::{self, Condition};
 use outlast_core::ratio::Ratio;
 pub use outlast_core::tier::Tier;
 
+pub use self::queue::{Queue, QueueKey};
 pub use self::saga::{
     Saga, SagaFinds, SagaFound, SagaMeaning, SagaQuery, SagaRequest, SagaStatus, SagaStep,
     SagaUnknown, Sagas,
@@ -40,6 +42,8 @@ pub struct Plan {
     pub store: Store,
     /// Business actions over several upstreams. Default: none.
     pub sagas: Option<Sagas>,
+    /// Where requests wait for their upstream. Default: none.
+    pub queues: Vec<Queue>,
 }
 
 /// How the gateway listens, and what it allows.
@@ -361,6 +365,8 @@ pub struct Upstream {
     pub exclusive: Option<Exclusive>,
     /// What answers instead, in this order.
     pub fallback: Fallback,
+    /// The name of the queue in [`Plan::queues`] for what no endpoint took. Default: none.
+    pub hold: Option<String>,
     /// What `balance: hash` keeps at one endpoint.
     pub affinity: Affinity,
     /// How its endpoints are probed, if they are.
@@ -600,15 +606,19 @@ pub enum Meaning {
 }
 
 /// What answers when the dependency does not. First what it said before, then another upstream,
-/// then a fixed answer.
+/// then a queue, then a fixed answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fallback {
     /// Its own last good answer to the same GET.
     pub stale: Option<Stale>,
     /// The position of another upstream in [`Plan::upstreams`].
     pub upstream: Option<usize>,
+    /// The name of a queue in [`Plan::queues`], for requests that change something.
+    pub queue: Option<String>,
     /// A fixed answer.
     pub fixed: Option<Answer>,
+    /// Whether it only counts what it would replace. Default: it replaces it.
+    pub shadow: bool,
 }
 
 /// A cache of good answers.

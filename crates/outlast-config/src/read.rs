@@ -5,6 +5,7 @@ mod canary;
 mod discover;
 mod endpoint;
 mod gateway;
+mod queue;
 mod redundancy;
 mod route;
 pub(crate) mod saga;
@@ -56,6 +57,7 @@ pub(crate) fn plan(root: &Node, folder: &Path, problems: &mut Vec<Problem>) -> P
     let store = reader.store(file);
     let sagas = reader.sagas(file, gateway.admin.is_some());
     reader.refuse_split_queries(&upstreams, file);
+    let queues = reader.queues(file, &upstreams, gateway.admin.is_some());
     let health = crate::health::health(file.part("health", &sections::HEALTH), folder, problems);
     let mut plan = Plan {
         gateway,
@@ -65,6 +67,7 @@ pub(crate) fn plan(root: &Node, folder: &Path, problems: &mut Vec<Problem>) -> P
         degrade: None,
         store,
         sagas,
+        queues,
     };
     plan.degrade = degrade::read(file, folder, &mut plan, problems);
     plan
@@ -165,6 +168,7 @@ impl Reader<'_, '_> {
             outcomes: outcomes(view),
             exclusive: self.exclusive(view),
             fallback: self.fallback(view),
+            hold: self.hold(view),
             affinity: self.affinity(view),
             check: self.check(view, &endpoints),
             target_utilisation: self.target(view),
@@ -294,7 +298,9 @@ impl Reader<'_, '_> {
                 entry_bytes: stale.size("entry_bytes").unwrap_or(1 << 20),
             }),
             upstream: self.upstream_named(view, "upstream"),
+            queue: view.text("queue").map(str::to_owned),
             fixed: fixed.map(|fixed| self::fixed(fixed, self.problems)),
+            shadow: view.truth("enforce") == Some(false),
         }
     }
 

@@ -6,6 +6,7 @@ mod discover;
 mod endpoint;
 mod gateway;
 mod health;
+mod queue;
 mod redundancy;
 mod saga;
 mod scenario;
@@ -19,6 +20,7 @@ pub(crate) use self::discover::{DISCOVER, MEMBER, MEMBERS};
 pub(crate) use self::endpoint::{ENDPOINT, EXCLUSIVE};
 pub(crate) use self::gateway::{GATEWAY, SECRET};
 pub(crate) use self::health::{CHECK, HEALTH};
+pub(crate) use self::queue::{PACE, QUEUE, QUEUE_RETRY};
 pub(crate) use self::redundancy::{ACTIVE_CHECK, BALANCE, EJECT};
 pub(crate) use self::saga::{
     BUDGET as SAGA_BUDGET, QUERY, QUERY_RETRY, RETRY as SAGA_RETRY, SAGA, SAGAS, STEP, UNDO,
@@ -87,6 +89,12 @@ pub(crate) static FILE: Section = Section {
             Kind::Part(&SAGAS),
             Means("none"),
             "business actions over several upstreams, done or undone; started at the admin listener",
+        ),
+        key(
+            "queues",
+            Kind::Names(&Kind::Part(&QUEUE)),
+            Means("none"),
+            "where requests wait on the disk that an upstream did not do",
         ),
     ],
 };

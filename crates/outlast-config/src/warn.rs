@@ -2,6 +2,7 @@
 
 mod canary;
 mod exclusive;
+mod queue;
 mod saga;
 
 use std::time::Duration;
@@ -27,8 +28,10 @@ pub(crate) fn warnings(root: &Node, plan: &Plan) -> Vec<Problem> {
     }
     crate::degrade::warn(file, plan, &mut found);
     saga::of_sagas(file, &mut found);
-    if let Some(store) = file.entry("store").filter(|_| plan.sagas.is_none()) {
-        let mend = "remove it, or add `sagas`";
+    queue::of_queues(file, plan, &mut found);
+    let is_used = plan.sagas.is_some() || !plan.queues.is_empty();
+    if let Some(store) = file.entry("store").filter(|_| !is_used) {
+        let mend = "remove it, or add `sagas` or `queues`";
         found.push(Problem::new(store.key_place, "nothing is kept in it", mend));
     }
     found
@@ -200,6 +203,7 @@ fn of_upstream(upstreams: &[Entry], at: usize, plan: &Plan, found: &mut Vec<Prob
         );
     }
     exclusive::of_upstream(view, &plan.upstreams[at], found);
+    queue::of_upstream(view, &plan.upstreams[at], &routes, found);
     let mut warn = |key: &str, message: String, mend: &str| {
         found.push(Problem::new(view.place_of(key), message, mend));
     };

@@ -101,6 +101,15 @@ impl Breaker {
         self.refusal(now).is_none()
     }
 
+    /// Whether it lets all calls pass.
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        match Word(self.word.load(Ordering::Acquire)).read() {
+            Reading::Closed(_) | Reading::Disabled => true,
+            Reading::Open(_) | Reading::HalfOpen | Reading::HeldOpen => false,
+        }
+    }
+
     /// Why it would not let a call pass and when to come back, as far as can be told without taking
     /// a trial's place; `None` if it would.
     #[inline]

@@ -204,6 +204,13 @@ impl Upstream {
         endpoints.any(|endpoint| endpoint.paused_until() <= now && endpoint.is_willing(now))
     }
 
+    /// Whether a call that began now would find an endpoint whose breaker is closed, or that has none.
+    pub fn is_settled(&self, now: Time) -> bool {
+        let members = self.roster.latest();
+        let mut endpoints = members.endpoints.iter();
+        endpoints.any(|endpoint| endpoint.paused_until() <= now && endpoint.is_settled())
+    }
+
     /// Whether it may make more than one attempt of a call: a driver that has to copy requests
     /// for that asks first.
     pub fn makes_extra_attempts(&self) -> bool {

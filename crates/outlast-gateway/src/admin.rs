@@ -7,6 +7,7 @@
 
 mod canary;
 mod endpoints;
+mod queues;
 mod sagas;
 mod zones;
 
@@ -28,6 +29,8 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
+pub(crate) use self::queues::age;
+pub(crate) use self::sagas::{new_id, time};
 use crate::status::{Status, bulkheads};
 use crate::worker::Phase;
 use crate::{StartError, State, arrivals, prometheus};
@@ -113,6 +116,7 @@ fn routes(state: Arc<State>) -> Router {
         .route("/zones/{name}/return", post(zones::give_back))
         .route("/reload", post(reload))
         .route("/drain", post(drain))
+        .merge(queues::routes())
         .merge(sagas::routes(&state))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&state),

@@ -33,6 +33,7 @@ mod peers;
 mod pool;
 mod prometheus;
 mod proxy;
+mod queues;
 mod refusal;
 mod replay;
 mod rollout;
@@ -59,9 +60,11 @@ use outlast_config::plan::{self, Plan};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use crate::queues::Queues;
 pub use crate::rollout::status::{CanaryStatus, DecisionStatus, VersionStatus};
 use crate::sagas::Sagas;
 use crate::sagas::call::Asked;
+use crate::sagas::step::Callers;
 pub use crate::status::{
     BalanceStatus, BreakerStatus, BudgetStatus, BulkheadStatus, DegradeStatus, DiscoveryStatus,
     EndpointStatus, ErrorStatus, ExclusiveStatus, Latency, ModeStatus, RouteStatus, SamplesStatus,
@@ -134,10 +137,13 @@ impl Gateway {
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| mpsc::channel(CALLS)).unzip();
         let store_plan = plan.store.clone();
-        let is_used = plan.sagas.is_some();
+        let is_used = plan.sagas.is_some() || !plan.queues.is_empty();
         let opened = is_used.then(|| store::start(&plan, phases.subscribe()));
         let (opened, store) = opened.transpose().map_err(StartError)?.unzip();
-        let sagas = opened.and_then(|opened| Sagas::start(&plan, opened, senders, &phases));
+        let callers = Arc::new(Callers::new(senders, phases.subscribe()));
+        let queues = opened.as_ref().map(|opened| Queues::open(&plan, opened));
+        let queues = queues.transpose().map_err(StartError)?.map(Arc::new);
+        let sagas = opened.and_then(|opened| Sagas::start(&plan, opened, &callers, &phases));
         let sagas = sagas.transpose().map_err(StartError)?;
         let (table, _) = Table::new(plan, None, workers, executor.as_ref()).map_err(StartError)?;
         rollout::announce(None, &table);
@@ -147,7 +153,10 @@ impl Gateway {
             .map(|listener| listener.sockets.bound)
             .collect();
         let state = Arc::new(State {
-            shared: Arc::default(),
+            shared: Arc::new(Shared {
+                queues,
+                ..Shared::default()
+            }),
             latest: table.vitals.as_ref().map(|vitals| vitals.latest()),
             tables: watch::Sender::new(Arc::new(table)),
             phases,
@@ -166,6 +175,9 @@ impl Gateway {
             admin: None,
             store,
         };
+        if let Some(queues) = &state.shared.queues {
+            queues.run(&callers, &state.tables, &state.phases);
+        }
         for (index, calls) in receivers.into_iter().enumerate() {
             gateway.workers.push(spawn(index, &state, calls)?);
         }
@@ -245,6 +257,7 @@ impl State {
         let _turn = self.one_at_a_time();
         let before = Arc::clone(&self.tables.borrow());
         let (store, sagas) = (plan.store.clone(), plan.sagas.clone());
+        let queues = plan.queues.clone();
         let (table, changes) =
             Table::new(plan, Some(&before), self.workers, self.executor.as_ref())
                 .map_err(ReloadError)?;
@@ -261,6 +274,10 @@ impl State {
         }
         if self.sagas.as_ref().map(Sagas::plan) != sagas.as_ref() {
             later.push("sagas");
+        }
+        let own = self.shared.queues.as_ref().map(|queues| queues.plan());
+        if own.unwrap_or_default() != queues {
+            later.push("queues");
         }
         if self.store != store {
             later.push("store");
@@ -321,7 +338,7 @@ fn spawn(
         .map_err(|error| StartError(format!("a thread could not be started: {error}")))
 }
 
-/// Calls of sagas that wait for a worker; those of more sagas wait for them.
+/// Calls of sagas and queues that wait for a worker; more wait for them.
 const CALLS: usize = 256;
 
 fn processors() -> usize {

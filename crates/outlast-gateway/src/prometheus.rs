@@ -5,6 +5,7 @@
 
 mod canary;
 mod endpoints;
+mod queues;
 mod sagas;
 
 use std::fmt::Write;
@@ -36,6 +37,9 @@ pub(crate) fn render(state: &State, counts: Option<&[Count]>) -> String {
     if let Some(sagas) = &state.sagas {
         let (definitions, writes) = (sagas.runner.overview(), sagas.runner.writes());
         sagas::of_sagas(&mut page, &definitions, counts, &writes);
+    }
+    if let Some(queues) = &state.shared.queues {
+        queues::write(&mut page, queues);
     }
     page.text
 }

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! target ─ route ─ headers ─ deadline ─ call through the upstream's policies ─ answer
-//!                                            └─ fallback: stale, another upstream, fixed
+//!                                            └─ fallback: stale, another upstream, a queue, fixed
 //! ```
 //!
 //! Whatever cannot be served is refused with a reason, in the client's language. An answer that the
 //! policies judged a failure and nothing could replace is still the upstream's answer, and is
 //! passed on as it is.
+
+mod queued;
 
 use std::cell::{OnceCell, RefCell};
 use std::net::IpAddr;
@@ -41,7 +43,7 @@ use crate::replay::{Bounds, Fault, Source};
 use crate::rollout::Trial;
 use crate::routes;
 use crate::stale::Stale;
-use crate::table::{Counts, Table, Upstream};
+use crate::table::{Counts, Entry, Table, Upstream};
 use crate::target::Target;
 use crate::tunnel::Tunnel;
 
@@ -52,6 +54,13 @@ pub(crate) async fn serve(client: Rc<Client>, request: Request<Incoming>) -> Res
     let dialect = Dialect::of(request.headers());
     if request.method() == Method::OPTIONS && request.uri().path() == "*" {
         return close(exchange, of_the_server()).await;
+    }
+    if exchange.client().worker.shared.queues.is_some() {
+        let path = request.uri().path();
+        let status = Box::pin(queued::status(&exchange, request.method(), path));
+        if let Some(answer) = status.await {
+            return close(exchange, answer).await;
+        }
     }
     match prepare(&mut exchange, request, dialect) {
         Ok(prepared) if prepared.off.is_some() => Box::pin(switched_off(exchange, prepared)).await,
@@ -152,9 +161,14 @@ fn prepare(
         parts.headers.remove(header::UPGRADE);
         parts.headers.remove(header::CONNECTION);
     }
-    let upstream = &table.upstreams[place].upstream;
+    let entry = &table.upstreams[place];
+    let (upstream, queued) = (&entry.upstream, entry.queued_bytes);
+    if queued > 0 {
+        queued::within(&parts.headers).map_err(Refusal::Malformed)?;
+    }
     let bounds = Bounds {
         replay: upstream.plan.replay_bytes,
+        queue: if parts.method.is_safe() { 0 } else { queued },
         whole: limits.body_bytes,
     };
     body.bound(bounds);
@@ -167,7 +181,7 @@ fn prepare(
         Stale::key(&parts.method, &asked, &parts.headers)
     });
     Ok(Prepared {
-        template: Rc::new(template(parts, target, body, dialect, route, upstream)?),
+        template: Rc::new(template(parts, target, body, dialect, route, entry)?),
         upstream: place,
         trial,
         deadline,
@@ -215,8 +229,9 @@ fn template(
     body: Source,
     dialect: Dialect,
     route: &routes::Route,
-    upstream: &Upstream,
+    entry: &Entry,
 ) -> Result<Template, Refusal> {
+    let upstream = &entry.upstream;
     hold::check_key(upstream, &parts.headers)?;
     let has_key = || parts.headers.contains_key(&upstream.idempotency_key);
     let makes_key = route.plan.make_idempotency_key && !has_key();
@@ -247,6 +262,7 @@ fn template(
         keeps_headers: repeatable
             || fallback.stale.is_some()
             || fallback.upstream.is_some()
+            || entry.queued_bytes > 0
             || upstream.may_speak_http2
             || upstream.changes_fields,
         makes_key,
@@ -266,6 +282,11 @@ struct Made {
 async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Response<Body> {
     exchange.tries(prepared.trial.take());
     let local = Rc::clone(exchange.local());
+    let may_be_queued = local.table.upstreams[prepared.upstream].queued_bytes > 0;
+    if may_be_queued && let Some(answer) = Box::pin(queued::behind(&mut exchange, &prepared)).await
+    {
+        return Box::pin(close(exchange, answer)).await;
+    }
     let mut failed: Vec<Made> = Vec::new();
     let (mut at, mut asked) = (prepared.upstream, exchange.began());
     let degrade = local.table.degrade.as_deref();
@@ -316,6 +337,11 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
             Some(next) if failed.len() < local.upstreams.len() => at = next,
             _ => break,
         }
+    }
+    if may_be_queued
+        && let Some(answer) = Box::pin(queued::instead(&mut exchange, &prepared, &failed)).await
+    {
+        return Box::pin(close(exchange, answer)).await;
     }
     for made in &failed {
         if let Some(answer) = fixed(&mut exchange, made) {

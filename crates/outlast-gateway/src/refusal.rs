@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::answer::Body;
 use crate::journal::Refused;
+use crate::queues::Refused as Unqueued;
 
 /// Why the gateway answers itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,10 @@ pub(crate) enum Refusal {
     },
     /// Only one provider may do it, and this one is not known to be it.
     Withheld { upstream: String, refused: Refused },
+    /// It should be queued, and was not.
+    Unqueued { queue: String, refused: Unqueued },
+    /// No queue knows of it.
+    NotQueued,
     /// As within, and a provider may have done it; no other was asked.
     InDoubt(Box<Refusal>),
 }
@@ -99,6 +104,8 @@ impl Refusal {
                 Refused::Full => "journal_full",
                 Refused::Unwritten => "journal_unwritten",
             },
+            Refusal::Unqueued { refused, .. } => refused.name(),
+            Refusal::NotQueued => "not_queued",
             Refusal::InDoubt(_) => "in_doubt",
         }
     }
@@ -116,6 +123,15 @@ impl Refusal {
             Refusal::Unreachable { .. } => StatusCode::BAD_GATEWAY,
             Refusal::Degraded { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Withheld { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Unqueued { refused, .. } => match refused {
+                Unqueued::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+                Unqueued::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+                Unqueued::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+                Unqueued::Full | Unqueued::Unwritten | Unqueued::InDoubt => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
+            },
+            Refusal::NotQueued => StatusCode::NOT_FOUND,
             Refusal::InDoubt(why) => why.status(),
         }
     }
@@ -134,6 +150,8 @@ impl Refusal {
             | Refusal::Unreachable { .. }
             | Refusal::Degraded { .. }
             | Refusal::Withheld { .. }
+            | Refusal::Unqueued { .. }
+            | Refusal::NotQueued
             | Refusal::InDoubt(_) => false,
         }
     }
@@ -144,6 +162,9 @@ impl Refusal {
             Refusal::Unreachable { retry_after, .. } => *retry_after,
             Refusal::Degraded { retry_after, .. } => Some(*retry_after),
             Refusal::Withheld { .. } => Some(WITHHELD),
+            Refusal::Unqueued { refused, .. } => {
+                (*refused != Unqueued::KeyReused).then_some(UNQUEUED)
+            }
             Refusal::InDoubt(why) => why.retry_after(),
             _ => None,
         }
@@ -174,6 +195,11 @@ impl Refusal {
                 format!("{what} is switched off while the mode is {mode}")
             }
             Refusal::Withheld { refused, .. } => refused.to_string(),
+            Refusal::Unqueued { queue, refused } => format!(
+                "the request was not done, and not taken by the queue {queue}: {}",
+                refused.detail()
+            ),
+            Refusal::NotQueued => "there is no such request, or it was done long ago".to_owned(),
             Refusal::InDoubt(why) => format!(
                 "{}; whether the request was carried out is not known, so no other provider was \
                  asked: repeat it with the same idempotency key",
@@ -233,9 +259,11 @@ impl Refusal {
             Refusal::NotSupported(_) | Refusal::NoRoute => UNIMPLEMENTED,
             Refusal::BodyIncomplete => CANCELLED,
             Refusal::Rejected { rejection, .. } => outlast::http::grpc_status(rejection.reason),
-            Refusal::Unreachable { .. } | Refusal::Degraded { .. } | Refusal::Withheld { .. } => {
-                UNAVAILABLE
-            }
+            Refusal::Unreachable { .. }
+            | Refusal::Degraded { .. }
+            | Refusal::Withheld { .. }
+            | Refusal::Unqueued { .. } => UNAVAILABLE,
+            Refusal::NotQueued => UNIMPLEMENTED,
             Refusal::InDoubt(why) => why.code(),
         }
     }
@@ -259,6 +287,8 @@ pub(crate) static GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retr
 
 /// A provider that another request waits for has mostly answered by then.
 const WITHHELD: Duration = Duration::from_secs(1);
+/// What is in a queue is delivered in seconds once it is delivered at all.
+const UNQUEUED: Duration = Duration::from_secs(10);
 const CANCELLED: u32 = 1;
 /// The deadline has come.
 pub(crate) const DEADLINE_EXCEEDED: u32 = 4;

@@ -31,6 +31,8 @@ use crate::times::Times;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) replay: usize,
+    /// How much of it may be kept for a queue, though no further attempt is made.
+    pub(crate) queue: usize,
     pub(crate) whole: Option<u64>,
 }
 
@@ -76,6 +78,12 @@ impl fmt::Display for Fault {
 
 impl Error for Fault {}
 
+impl Bounds {
+    fn kept(&self) -> u64 {
+        self.replay.max(self.queue) as u64
+    }
+}
+
 impl Source {
     /// A body that is not kept until [`Source::bound`] says so.
     pub(crate) fn new(incoming: Incoming, times: &Arc<Times>) -> Source {
@@ -93,6 +101,7 @@ impl Source {
             fault: None,
             bounds: Bounds {
                 replay: 0,
+                queue: 0,
                 whole: None,
             },
             wakers: Vec::new(),
@@ -119,6 +128,7 @@ impl Source {
             fault: None,
             bounds: Bounds {
                 replay: usize::MAX,
+                queue: 0,
                 whole: None,
             },
             wakers: Vec::new(),
@@ -137,8 +147,10 @@ impl Source {
     pub(crate) fn bound(&self, bounds: Bounds) {
         if let Some(state) = &self.0 {
             let mut state = state.borrow_mut();
-            state.keeps = state.hint.lower() <= bounds.replay as u64;
-            state.spent.store(!state.keeps, Ordering::Relaxed);
+            let least = state.hint.lower();
+            state.keeps = least <= bounds.kept();
+            let is_spent = least > bounds.replay as u64;
+            state.spent.store(is_spent, Ordering::Relaxed);
             state.bounds = bounds;
         }
     }
@@ -163,6 +175,24 @@ impl Source {
         let _ = tokio::time::timeout(DISCARDING, pull).await;
     }
 
+    /// All of it, with what still comes; `None` if it is larger than what is kept, or the client did
+    /// something wrong with it.
+    pub(crate) async fn collect(&self) -> Option<Bytes> {
+        let Some(state) = &self.0 else {
+            return Some(Bytes::new());
+        };
+        std::future::poll_fn(|cx| {
+            let mut state = state.borrow_mut();
+            while state.keeps && !state.ended && state.fault.is_none() {
+                if state.pull(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+            Poll::Ready(state.all())
+        })
+        .await
+    }
+
     /// A copy from the start, for one attempt.
     pub(crate) fn copy(&self) -> Copy {
         Copy {
@@ -181,7 +211,7 @@ impl Source {
     pub(crate) fn has_lost_its_start(&self) -> bool {
         self.0.as_ref().is_some_and(|state| {
             let state = state.borrow();
-            !state.keeps && state.size > 0
+            state.spent.load(Ordering::Relaxed) && state.size > 0
         })
     }
 
@@ -215,6 +245,16 @@ impl Source {
 }
 
 impl State {
+    fn all(&self) -> Option<Bytes> {
+        if !self.keeps || self.fault.is_some() {
+            return None;
+        }
+        match self.kept.as_slice() {
+            [one] => Some(one.clone()),
+            kept => Some(kept.concat().into()),
+        }
+    }
+
     fn stop_keeping(&mut self) {
         self.keeps = false;
         self.spent.store(true, Ordering::Relaxed);
@@ -264,7 +304,10 @@ impl State {
         if self.bounds.whole.is_some_and(|most| self.size > most) {
             return Poll::Ready(Err(self.fails(Fault::TooLarge)));
         }
-        if self.keeps && self.size > self.bounds.replay as u64 {
+        if self.size > self.bounds.replay as u64 {
+            self.spent.store(true, Ordering::Relaxed);
+        }
+        if self.keeps && self.size > self.bounds.kept() {
             self.stop_keeping();
             self.kept = Vec::new();
         }

@@ -10,7 +10,7 @@
 
 pub(crate) mod call;
 mod flow;
-mod step;
+pub(crate) mod step;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,10 +19,9 @@ use outlast_config::plan::{self, Plan};
 use outlast_saga::store::{Count, Store};
 use outlast_saga::{Limits, Runner, Stamp};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::call::Asked;
 use self::step::Callers;
 use crate::attempt::wall;
 use crate::store::{Chosen, Opened};
@@ -45,15 +44,14 @@ impl Sagas {
     pub(crate) fn start(
         plan: &Plan,
         opened: Opened,
-        workers: Vec<mpsc::Sender<Asked>>,
+        callers: &Arc<Callers>,
         phases: &watch::Sender<Phase>,
     ) -> Option<Result<Sagas, String>> {
         let sagas = plan.sagas.clone()?;
-        let callers = Arc::new(Callers::new(workers, phases.subscribe()));
         let flows: Vec<_> = sagas
             .definitions
             .iter()
-            .map(|saga| flow::of(saga, plan, &callers))
+            .map(|saga| flow::of(saga, plan, callers))
             .collect();
         let limits = Limits {
             running: sagas.running,

@@ -78,6 +78,9 @@ pub(crate) struct Entry {
     /// The place of the upstream that answers instead. It belongs to the table, because places
     /// change while the upstream stays.
     pub(crate) instead: Option<usize>,
+    /// How much of a request its queues, and those of the upstreams that answer instead, may take; 0
+    /// without any.
+    pub(crate) queued_bytes: usize,
 }
 
 /// One dependency: its policies and their state, shared by all workers.
@@ -345,11 +348,31 @@ fn upstreams(
         entries.push(Entry {
             upstream: kept,
             instead: upstream.fallback.upstream,
+            queued_bytes: queued_bytes(plan, upstream),
         });
     }
     discover::look_first(&new);
     changes.gone = before.map_or(0, |before| before.upstreams.len()) - changes.kept;
     Ok((entries, changes))
+}
+
+fn queued_bytes(plan: &Plan, upstream: &plan::Upstream) -> usize {
+    let mut next = Some(upstream);
+    let mut most = 0;
+    // A chain has no circles, and no more links than there are upstreams.
+    for _ in 0..plan.upstreams.len() {
+        let Some(upstream) = next else {
+            break;
+        };
+        let names = upstream.hold.iter().chain(&upstream.fallback.queue);
+        let is_its = |queue: &&plan::Queue| names.clone().any(|name| *name == queue.name);
+        let bytes = plan.queues.iter().filter(is_its);
+        most = bytes
+            .map(|queue| queue.message_bytes)
+            .fold(most, usize::max);
+        next = upstream.fallback.upstream.map(|at| &plan.upstreams[at]);
+    }
+    most
 }
 
 impl Upstream {

@@ -25,6 +25,7 @@ use crate::connection;
 use crate::discover::Discovering;
 use crate::health::Vitals;
 use crate::peers::Peers;
+use crate::queues::Queues;
 use crate::sagas::call::{self, Asked};
 use crate::table::{Listener, Sockets, Table, Upstream};
 use crate::times::{TICK, Times, Verdict};
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) unlogged: AtomicUsize,
     /// Idle connections to upstreams, at the last sweep, over all workers.
     pub(crate) pooled: AtomicUsize,
+    /// The queues of the plan that it began with.
+    pub(crate) queues: Option<Arc<Queues>>,
 }
 
 /// What a worker is to do.
@@ -62,7 +65,7 @@ pub(crate) struct Worker {
     local: RefCell<Rc<Local>>,
     phase: Cell<Phase>,
     connections: RefCell<HashMap<u64, Rc<Watched>>>,
-    /// Calls of sagas that are in flight.
+    /// Calls of sagas and queues that are in flight.
     calls: Cell<usize>,
     next_connection: Cell<u64>,
     all_gone: Notify,
@@ -196,7 +199,7 @@ impl Worker {
         self.connections.borrow().is_empty() && self.calls.get() == 0
     }
 
-    /// A call of a saga has ended.
+    /// A call of a saga or a queue has ended.
     pub(crate) fn has_called(&self) {
         self.calls.set(self.calls.get() - 1);
         if self.is_draining() {

@@ -298,15 +298,19 @@ impl<S: Store> Queue<S> {
         }
     }
 
+    /// Whether no message waits or is under way. Takes no lock.
+    pub fn is_idle(&self) -> bool {
+        self.inner.waiting.load(Ordering::Acquire) == 0
+    }
+
     /// Whether a message of this key is not delivered: what comes later and goes another way would
-    /// overtake it. Takes no lock while nothing waits. Of a queue that several processes share: whether
-    /// anything is not delivered, as of the last look.
+    /// overtake it. Of a queue that several processes share: whether any is not, as of the last look.
     pub fn has(&self, key: &str) -> bool {
         let inner = &self.inner;
-        if inner.waiting.load(Ordering::Acquire) == 0 {
-            return false;
+        if inner.store.is_shared() {
+            return !self.is_idle();
         }
-        inner.store.is_shared() || inner.held().machine.has(key)
+        inner.held().machine.has(key)
     }
 
     /// How it was opened.

@@ -139,6 +139,12 @@ impl Upstream {
         self.inner.core.is_willing(self.inner.clock.now())
     }
 
+    /// Whether a call that began now would find an endpoint whose breaker is closed, or that has none: then
+    /// it is no trial of one that was down.
+    pub fn is_settled(&self) -> bool {
+        self.inner.core.is_settled(self.inner.clock.now())
+    }
+
     /// How much of the rate limit is left: for this key, if the limit is one per key (see
     /// [`Caller::rate_key`]). `None` without a limit. Asking uses nothing.
     pub fn rate_room(&self, key: impl Hash) -> Option<rate::Room> {

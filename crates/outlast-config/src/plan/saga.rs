@@ -190,9 +190,15 @@ impl SagaQuery {
 impl SagaRequest {
     /// What a status means.
     pub fn means(&self, status: u16) -> SagaMeaning {
-        let is_it = |outcome: &&SagaStatus| (outcome.from..=outcome.to).contains(&status);
-        if let Some(outcome) = self.outcomes.iter().find(is_it) {
-            return outcome.means;
+        SagaMeaning::of(&self.outcomes, status)
+    }
+}
+
+impl SagaMeaning {
+    /// What a status means by these rules; without one, what it usually does.
+    pub fn of(rules: &[SagaStatus], status: u16) -> SagaMeaning {
+        if let Some(means) = SagaMeaning::told(rules, status) {
+            return means;
         }
         match status {
             200..=299 => SagaMeaning::Success,
@@ -201,5 +207,11 @@ impl SagaRequest {
             408 | 425 | 429 | 500..=599 => SagaMeaning::Transient,
             _ => SagaMeaning::Permanent,
         }
+    }
+
+    /// What these rules say of a status, if they do.
+    pub fn told(rules: &[SagaStatus], status: u16) -> Option<SagaMeaning> {
+        let is_it = |rule: &&SagaStatus| (rule.from..=rule.to).contains(&status);
+        rules.iter().find(is_it).map(|rule| rule.means)
     }
 }

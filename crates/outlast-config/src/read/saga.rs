@@ -9,8 +9,9 @@ use std::time::Duration;
 use outlast_core::backoff::Backoff;
 use outlast_core::budget::{self, Budget};
 
+use self::request::Scope;
+pub(super) use self::request::outcomes;
 pub(crate) use self::request::places;
-use self::request::{Scope, outcomes};
 use super::Reader;
 use crate::plan::{Saga, SagaRequest, SagaStep, Sagas};
 use crate::policies;
@@ -201,14 +202,14 @@ impl<'a> Reader<'a, '_> {
         config.enforce(retry.text("budget") != Some("off"))
     }
 
-    fn refuse_no_time(&mut self, view: View<'_>, key: &str) {
+    pub(super) fn refuse_no_time(&mut self, view: View<'_>, key: &str) {
         if view.duration(key) == Some(Duration::ZERO) {
             let place = view.value_place(key);
             self.problem(place, "nothing ends in no time", "write a longer one");
         }
     }
 
-    fn check_step_name(&mut self, name: &str, place: Place) {
+    pub(super) fn check_step_name(&mut self, name: &str, place: Place) {
         let fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         if !(1..=64).contains(&name.len()) || !name.bytes().all(fine) {
             let mend = "use up to 64 letters, digits, `-` and `_`: it is part of keys";

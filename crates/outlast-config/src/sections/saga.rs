@@ -344,11 +344,11 @@ pub(crate) static UNDO_RETRY: Section = Section {
 
 const ATTEMPTS: Kind = Kind::Count(1, 1000);
 const WAITS: Kind = Kind::AnyOf(&[Kind::Duration, Kind::Part(&BACKOFF)]);
-const OUTCOMES: Kind = Kind::Statuses(&Kind::Choice(&[
+pub(super) const OUTCOMES: Kind = Kind::Statuses(&Kind::Choice(&[
     "success",
     "transient",
     "permanent",
     "unknown",
 ]));
-const OUTCOMES_MEANING: &str =
+pub(super) const OUTCOMES_MEANING: &str =
     "2xx success; 408, 425, 429, 5xx transient; 502, 504 unknown; others permanent";

@@ -110,7 +110,7 @@ pub(crate) static UPSTREAM: Section = Section {
             "fallback",
             Kind::Part(&FALLBACK),
             Means("none"),
-            "what answers instead: stale, then another upstream, then a fixed answer",
+            "what answers instead: stale, then another upstream, then a queue, then a fixed answer",
         ),
         key(
             "budget",
@@ -368,6 +368,12 @@ static FAILOVER: Section = Section {
             "the endpoints, the preferred one first",
         ),
         key(
+            "hold",
+            Kind::Text,
+            Means("none"),
+            "the queue that takes requests, answered with 202, when no endpoint took them",
+        ),
+        key(
             "enforce",
             Kind::Truth,
             Is("true"),
@@ -387,6 +393,12 @@ static FALLBACK: Section = Section {
             "its own last good answer to the same GET, up to this age",
         ),
         key("upstream", Kind::Text, Means("none"), "another upstream"),
+        key(
+            "queue",
+            Kind::Text,
+            Means("none"),
+            "the queue that takes requests that change something, answered with 202",
+        ),
         key(
             "static",
             Kind::Part(&STATIC),

@@ -6,6 +6,7 @@ const DEGRADATION: &str = include_str!("../../../../docs/degradation.md");
 const GATEWAY: &str = include_str!("../../../../docs/gateway.md");
 const REDUNDANCY: &str = include_str!("../../../../docs/redundancy.md");
 const PROVIDERS: &str = include_str!("../../../../docs/providers.md");
+const QUEUES: &str = include_str!("../../../../docs/queues.md");
 const SAGAS: &str = include_str!("../../../../docs/sagas.md");
 const SCENARIOS: &str = include_str!("../../../../docs/scenarios.md");
 const OVERLOAD: &str = include_str!("../../../../docs/overload.md");
@@ -21,6 +22,7 @@ fn every_file_in_the_guides_is_good() {
         DEGRADATION,
         REDUNDANCY,
         PROVIDERS,
+        QUEUES,
         SAGAS,
     ] {
         for block in guide.split("```yaml\n").skip(1) {

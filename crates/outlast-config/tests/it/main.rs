@@ -9,6 +9,7 @@ mod documents;
 mod errors;
 mod plans;
 mod providers;
+mod queues;
 mod sagas;
 mod scenarios;
 mod stores;

@@ -64,6 +64,11 @@ impl Endpoint {
         let breaker = self.breaker.as_ref();
         breaker.is_none_or(|breaker| breaker.is_willing(now))
     }
+
+    /// Whether its breaker, if it has one, is closed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.breaker.as_ref().is_none_or(Breaker::is_closed)
+    }
 }
 
 /// Lets the observer hear of the breaker's changes.

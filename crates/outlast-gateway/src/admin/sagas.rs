@@ -21,6 +21,7 @@ use outlast_saga::{ControlError, Hand, Runner};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+pub(crate) use self::view::{new_id, time};
 use super::refuse;
 use crate::State;
 use crate::store::Chosen;

@@ -19,11 +19,10 @@ use http_body::Body;
 use outlast::fallback::Why;
 use outlast::outcome::Outcome;
 use outlast::{Opened, headers};
-use outlast_config::plan::SagaMeaning;
+use outlast_config::plan::{SagaMeaning, SagaStatus};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::step::Made;
 use crate::attempt::{self, Failure, Head, Template, wall};
 use crate::hold::Hold;
 use crate::proxy::Key;
@@ -35,14 +34,24 @@ use crate::worker::{LocalUpstream, Worker};
 /// A request to make.
 #[derive(Debug)]
 pub(crate) struct Call {
-    pub(super) made: Arc<Made>,
-    pub(super) method: Method,
-    pub(super) path: PathAndQuery,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-    /// The same at every attempt.
-    pub(super) key: HeaderValue,
-    pub(super) deadline: Instant,
+    pub(crate) to: Arc<To>,
+    pub(crate) method: Method,
+    pub(crate) path: PathAndQuery,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// The same at every attempt; `None` if it is among the fields already.
+    pub(crate) key: Option<HeaderValue>,
+    pub(crate) deadline: Instant,
+}
+
+/// Who is asked, and how the answer is read.
+#[derive(Debug)]
+pub(crate) struct To {
+    pub(crate) upstream: String,
+    /// What statuses mean.
+    pub(crate) outcomes: Vec<SagaStatus>,
+    /// How large an answer may be.
+    pub(crate) bytes: usize,
 }
 
 /// A call, and who waits for what comes of it.
@@ -64,13 +73,13 @@ pub(crate) enum Answered {
 
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(super) status: StatusCode,
+    pub(crate) status: StatusCode,
     /// When to come back.
-    pub(super) after: Option<Duration>,
+    pub(crate) after: Option<Duration>,
     /// All of it, or why not.
-    pub(super) body: Result<Bytes, String>,
+    pub(crate) body: Result<Bytes, String>,
     /// Whether another attempt of this call got no answer.
-    pub(super) lost: bool,
+    pub(crate) lost: bool,
 }
 
 /// Makes a call, unless nobody waits for it any more.
@@ -86,14 +95,15 @@ pub(crate) async fn serve(worker: Rc<Worker>, (call, mut answer): Asked) {
 
 async fn make(worker: &Worker, mut call: Call) -> Answered {
     let local = worker.local();
-    let named = |local: &&Rc<LocalUpstream>| local.upstream.plan.name == call.made.upstream;
+    let named = |local: &&Rc<LocalUpstream>| local.upstream.plan.name == call.to.upstream;
     let Some(local) = local.upstreams.iter().find(named).cloned() else {
         let error = "the policy file has it no more".to_owned();
         return Answered::Unsent { error, after: None };
     };
     let upstream = &local.upstream;
-    let key = call.key.clone();
-    call.headers.insert(upstream.idempotency_key.clone(), key);
+    if let Some(key) = call.key.clone() {
+        call.headers.insert(upstream.idempotency_key.clone(), key);
+    }
     let call = Rc::new(call);
     let lost = Rc::new(Cell::new(0_u32));
     let opened = ask(&local, worker.index, &call, &lost).await;
@@ -112,7 +122,7 @@ async fn make(worker: &Worker, mut call: Call) -> Answered {
     };
     let status = head.response.status();
     let after = headers::retry_after(head.response.headers(), wall());
-    let body = tokio::time::timeout_at(call.deadline, read(head, call.made.bytes)).await;
+    let body = tokio::time::timeout_at(call.deadline, read(head, call.to.bytes)).await;
     let body = body.unwrap_or_else(|_| Err("its answer did not end in time".to_owned()));
     if let Some(open) = open {
         open.record(match (why, &body) {
@@ -212,7 +222,7 @@ fn is_known(call: &Call, made: &Result<Head, Failure>) -> bool {
     match made {
         Ok(head) => {
             let status = head.response.status().as_u16();
-            call.made.request.means(status) != SagaMeaning::Unknown
+            SagaMeaning::of(&call.to.outcomes, status) != SagaMeaning::Unknown
         }
         Err(
             Failure::Gone

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use outlast_config::plan::{Plan, Saga, SagaQuery, SagaRequest, SagaStep, SagaUnknown};
 use outlast_saga::{Flow, OnUnknown, Query, Step, Tries, Undo};
 
+use super::call::To;
 use super::step::{self, Callers, Made};
 
 /// The flow of a saga.
@@ -13,11 +14,14 @@ pub(super) fn of(saga: &Saga, plan: &Plan, callers: &Arc<Callers>) -> Flow {
     let names: Arc<[String]> = names.collect();
     let made = |step: &SagaStep, request: &SagaRequest| {
         Arc::new(Made {
-            upstream: plan.upstreams[request.upstream].name.clone(),
+            to: Arc::new(To {
+                upstream: plan.upstreams[request.upstream].name.clone(),
+                outcomes: request.outcomes.clone(),
+                bytes: plan.sagas.as_ref().map_or(0, |sagas| sagas.bytes),
+            }),
             request: request.clone(),
             step: step.name.clone(),
             steps: Arc::clone(&names),
-            bytes: plan.sagas.as_ref().map_or(0, |sagas| sagas.bytes),
         })
     };
     let add = |flow: Flow, step: &SagaStep| {

@@ -15,19 +15,17 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::call::{Answer, Answered, Asked, Call};
+use super::call::{Answer, Answered, Asked, Call, To};
 use crate::worker::Phase;
 
 /// The request of a step, of what undoes it, or of what asks about it.
 #[derive(Debug)]
 pub(super) struct Made {
-    pub(super) upstream: String,
+    pub(super) to: Arc<To>,
     pub(super) request: SagaRequest,
     pub(super) step: String,
     /// All steps of the saga.
     pub(super) steps: Arc<[String]>,
-    /// How large its answer may be.
-    pub(super) bytes: usize,
 }
 
 /// The workers, which make the calls in turn.
@@ -39,7 +37,7 @@ pub(crate) struct Callers {
 }
 
 impl Callers {
-    pub(super) fn new(workers: Vec<mpsc::Sender<Asked>>, phase: watch::Receiver<Phase>) -> Callers {
+    pub(crate) fn new(workers: Vec<mpsc::Sender<Asked>>, phase: watch::Receiver<Phase>) -> Callers {
         Callers {
             workers,
             next: AtomicUsize::new(0),
@@ -49,7 +47,7 @@ impl Callers {
 
     /// Has a worker make a call. When the gateway stops it does not return: what came of the attempt is
     /// for the next process to find out.
-    async fn call(&self, call: Call) -> Answered {
+    pub(crate) async fn call(&self, call: Call) -> Answered {
         if *self.phase.borrow() == Phase::Serving {
             let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.workers.len();
             let (answer, answered) = oneshot::channel();
@@ -69,7 +67,7 @@ pub(super) async fn make(
     callers: Arc<Callers>,
     attempt: Attempt,
 ) -> Result<Value, StepError> {
-    let upstream = &made.upstream;
+    let upstream = &made.to.upstream;
     let answer = send(&made, &callers, &attempt).await?;
     let meaning = made.request.means(answer.status.as_u16());
     if meaning == SagaMeaning::Success {
@@ -96,7 +94,7 @@ pub(super) async fn ask(
     callers: Arc<Callers>,
     attempt: Attempt,
 ) -> Result<Was<Value>, StepError> {
-    let upstream = &made.upstream;
+    let upstream = &made.to.upstream;
     let answer = send(&made, &callers, &attempt).await?;
     match query.finds(answer.status.as_u16()) {
         SagaFound::Done => {
@@ -115,17 +113,17 @@ pub(super) async fn ask(
 
 /// Sends a request; an error if there was no answer.
 async fn send(made: &Arc<Made>, callers: &Callers, attempt: &Attempt) -> Result<Answer, StepError> {
-    let (request, upstream) = (&made.request, &made.upstream);
+    let (request, upstream) = (&made.request, &made.to.upstream);
     let (path, headers, body) = parts(made, attempt).map_err(StepError::permanent)?;
     let key = HeaderValue::from_str(&attempt.key())
         .map_err(|_| StepError::permanent("the saga's id cannot be part of a key"))?;
     let answered = callers.call(Call {
-        made: Arc::clone(made),
+        to: Arc::clone(&made.to),
         method: Method::from_bytes(request.method.as_bytes()).unwrap_or_default(),
         path,
         headers,
         body,
-        key,
+        key: Some(key),
         deadline: Instant::now() + request.timeout,
     });
     match answered.await {
@@ -139,11 +137,16 @@ async fn send(made: &Arc<Made>, callers: &Callers, attempt: &Attempt) -> Result<
 }
 
 fn words(upstream: &str, answer: Answer) -> String {
-    let said = answer.body.unwrap_or_default();
-    let said = String::from_utf8_lossy(&said);
+    let said = excerpt(&answer.body.unwrap_or_default());
+    format!("{upstream} answered {}{said}", answer.status)
+}
+
+/// The beginning of an answer, behind a colon.
+pub(crate) fn excerpt(body: &[u8]) -> String {
+    let said = String::from_utf8_lossy(body);
     let said: String = said.trim().chars().take(EXCERPT).collect();
     let colon = if said.is_empty() { "" } else { ": " };
-    format!("{upstream} answered {}{colon}{said}", answer.status)
+    format!("{colon}{said}")
 }
 
 fn transient(error: String, after: Option<Duration>) -> StepError {
@@ -235,4 +238,4 @@ static SAGA_STEP: HeaderName = HeaderName::from_static("outlast-saga-step");
 /// Enough of an answer to tell what was wrong, and too little to fill a log.
 const EXCERPT: usize = 200;
 /// Whoever asks for a longer pause is asked again all the same: a wrong header must not park a saga.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(300);

@@ -22,6 +22,7 @@ mod outages;
 mod overload;
 mod priorities;
 mod providers;
+mod queues;
 mod redundancy;
 mod repeats;
 mod sagas;

@@ -74,6 +74,7 @@ async fn statistics_say_what_waits_and_what_has_happened() {
     let queue = open(config().tries(Tries::new(1))).await;
     let stats = queue.stats();
     assert_eq!((stats.oldest, queue.has("a")), (None, false));
+    assert!(queue.is_idle());
     queue.push(message("1", "a")).await.unwrap();
     tokio::time::sleep(SECOND).await;
     queue.push(message("2", "b")).await.unwrap();
@@ -81,6 +82,7 @@ async fn statistics_say_what_waits_and_what_has_happened() {
     let first = queue.find("1").await.unwrap().unwrap().pushed;
     let stats = queue.stats();
     assert_eq!((stats.waiting, stats.oldest), (2, Some(first)));
+    assert!(!queue.is_idle());
     assert!(queue.has("a") && queue.has("b") && !queue.has("c"));
     run(&queue, |delivery| async move {
         match delivery.id() {
@@ -93,7 +95,7 @@ async fn statistics_say_what_waits_and_what_has_happened() {
     assert_eq!((stats.waiting, stats.dead, stats.oldest), (0, 1, None));
     let totals = stats.totals;
     assert_eq!((totals.pushed, totals.delivered, totals.died), (2, 1, 1));
-    assert!(!queue.has("a") && !queue.has("b"));
+    assert!(queue.is_idle() && !queue.has("a") && !queue.has("b"));
     queue.retry("2", "ann", "once more").await.unwrap();
     assert!(queue.has("b"));
 }

@@ -215,7 +215,7 @@ async fn an_attempt_knows_its_time_and_its_key() {
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_rejects_and_recovers_after_its_cooldown() {
     let db = upstream(Config::new("db").breaker(breaker::Config::default()));
-    assert!(db.is_willing());
+    assert!(db.is_willing() && db.is_settled());
     for _ in 0..5 {
         let _ = db.call(|_| async { Err::<(), _>("down") }).await;
     }
@@ -227,7 +227,7 @@ async fn an_open_breaker_rejects_and_recovers_after_its_cooldown() {
     );
     sleep(Duration::from_secs(30)).await;
     // A trial may begin, and asking for it takes none's place.
-    assert!(db.is_willing() && db.is_willing());
+    assert!(db.is_willing() && db.is_willing() && !db.is_settled());
     for _ in 0..3 {
         assert_eq!(db.call(|_| async { Ok::<_, &str>(()) }).await, Ok(()));
     }

@@ -199,8 +199,8 @@ fn json(node: &Node) -> Option<Json> {
     })
 }
 
-/// What the statuses of a step mean.
-pub(super) fn outcomes(view: View<'_>) -> Vec<SagaStatus> {
+/// What the statuses of a step, or of a delivery, mean.
+pub(in crate::read) fn outcomes(view: View<'_>) -> Vec<SagaStatus> {
     let means = |word: &str| match word {
         "success" => Some(SagaMeaning::Success),
         "transient" => Some(SagaMeaning::Transient),

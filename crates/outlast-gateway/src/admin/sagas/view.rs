@@ -8,7 +8,7 @@ use outlast_saga::{At, Cause, Event, Hand, Phase, Record, Saga, Stamp};
 use serde_json::{Map, Value, json};
 
 /// An id that nobody has: 128 random bits.
-pub(super) fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     let random = || RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", random(), random())
 }
@@ -256,7 +256,7 @@ fn name_step(told: &mut Map<String, Value>, names: &[String]) {
 }
 
 /// RFC 3339, in UTC, to the millisecond.
-pub(super) fn time(stamp: Stamp) -> String {
+pub(crate) fn time(stamp: Stamp) -> String {
     let (seconds, millis) = (stamp.0 / 1000, stamp.0 % 1000);
     let (days, second) = (seconds / 86400, seconds % 86400);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
