@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::demo::Role;
+use crate::queue::Queue;
 use crate::saga::Saga;
 use crate::slo::Slo;
 use crate::{output, picture};
@@ -126,6 +127,16 @@ pub(crate) enum Command {
     ///   outlast saga retry order-1 charge --reason 'the bank is back'
     #[command(verbatim_doc_comment)]
     Saga(Saga),
+    /// See what waits in the queues of a running gateway, and help what could not be delivered
+    ///
+    /// Tables for people, `--json` for machines. Exit code 1 says that the gateway refused, 3 that it
+    /// does not answer. Examples:
+    ///
+    ///   outlast queue list
+    ///   outlast queue dead-letters
+    ///   outlast queue retry receipts order-7 --reason 'the printer has paper again'
+    #[command(verbatim_doc_comment)]
+    Queue(Queue),
     /// Print completions for a shell
     ///
     /// Example: outlast completions bash > /etc/bash_completion.d/outlast

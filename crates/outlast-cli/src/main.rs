@@ -16,6 +16,7 @@ mod file;
 mod logs;
 mod output;
 mod picture;
+mod queue;
 mod saga;
 mod serve;
 mod sim;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Command::Init { file } => file::init(&file),
         Command::Slo(slo) => slo::run(&slo),
         Command::Saga(saga) => saga::run(&saga),
+        Command::Queue(queue) => queue::run(&queue),
         Command::Completions { shell } => commands::completions(shell),
         Command::Man => commands::man(),
     }

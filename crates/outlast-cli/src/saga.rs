@@ -1,7 +1,7 @@
 //! `outlast saga`: what people do with sagas, over a gateway's admin listener.
 
-mod ask;
-mod page;
+pub(crate) mod ask;
+pub(crate) mod page;
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -140,13 +140,13 @@ enum Action {
 
 /// Both stay on the log.
 #[derive(Args, Debug)]
-struct By {
+pub(crate) struct By {
     /// Who does it
     #[arg(long, env = "USER")]
-    by: String,
+    pub(crate) by: String,
     /// Why
     #[arg(long)]
-    reason: String,
+    pub(crate) reason: String,
 }
 
 /// What a step gave, by hand.
@@ -335,7 +335,7 @@ fn read_file(file: &Path) -> Result<String, Refused> {
 }
 
 /// Whoever reads it may have heard enough.
-fn say(text: &str) -> Result<(), Refused> {
+pub(crate) fn say(text: &str) -> Result<(), Refused> {
     let mut out = io::stdout().lock();
     let said = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     said.map_err(|error| Refused::unable(format!("standard output: {error}")))

@@ -10,14 +10,14 @@ use tokio::runtime::Runtime;
 
 /// Why it was not done.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     /// Whether the gateway said so.
-    pub(super) answered: bool,
-    pub(super) why: String,
+    pub(crate) answered: bool,
+    pub(crate) why: String,
 }
 
 impl Refused {
-    pub(super) fn unable(why: String) -> Refused {
+    pub(crate) fn unable(why: String) -> Refused {
         Refused {
             answered: false,
             why,
@@ -26,7 +26,7 @@ impl Refused {
 }
 
 /// A running gateway.
-pub(super) struct Gateway {
+pub(crate) struct Gateway {
     url: Url,
     token: Option<String>,
     client: Client,
@@ -34,7 +34,7 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    pub(super) fn new(at: &str, token: Option<&Path>) -> Result<Gateway, Refused> {
+    pub(crate) fn new(at: &str, token: Option<&Path>) -> Result<Gateway, Refused> {
         let url: Url = at.parse().map_err(|error| {
             Refused::unable(format!(
                 "{at} is no URL: {error}; such as http://127.0.0.1:9900"
@@ -64,7 +64,7 @@ impl Gateway {
         })
     }
 
-    pub(super) fn get(
+    pub(crate) fn get(
         &self,
         path: &[&str],
         query: &[(&str, Option<&str>)],
@@ -72,7 +72,7 @@ impl Gateway {
         self.ask(self.request(Method::GET, path, query).timeout(PATIENCE))
     }
 
-    pub(super) fn post(
+    pub(crate) fn post(
         &self,
         path: &[&str],
         query: &[(&str, Option<&str>)],
@@ -83,7 +83,7 @@ impl Gateway {
     }
 
     /// Tells every event of a stream to `tell`.
-    pub(super) fn events(
+    pub(crate) fn events(
         &self,
         path: &[&str],
         mut tell: impl FnMut(Value) -> Result<(), Refused>,

@@ -298,7 +298,7 @@ fn turned_back(cause: &Value) -> String {
 }
 
 /// Columns as wide as what is in them; the last one as it is.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
+pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| {
         let widths = rows.iter().map(|row| row[column].chars().count());
         widths.max().unwrap_or_default()
@@ -320,7 +320,7 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
     page
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 

@@ -13,6 +13,7 @@ mod overload;
 mod parity;
 mod pipes;
 mod providers;
+mod queues;
 mod sagas;
 mod serve;
 mod shop;
