@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::sagas::disk::Small;
 use crate::serve::free;
 use crate::{outlast, text, wait_until};
 
@@ -20,6 +21,8 @@ struct Post {
     listen: SocketAddr,
     admin: SocketAddr,
     to: SocketAddr,
+    /// What runs the gateway.
+    runs: Vec<String>,
 }
 
 impl Drop for Post {
@@ -58,6 +61,7 @@ queues:
             listen,
             admin,
             to,
+            runs: Vec::new(),
         }
     }
 
@@ -66,8 +70,10 @@ queues:
             .create(true)
             .append(true)
             .open(self.folder.path().join("log"));
-        let gateway = Command::new(env!("CARGO_BIN_EXE_outlast"))
-            .args(["serve", "outlast.yaml"])
+        let mut words = self.runs.clone();
+        words.extend([env!("CARGO_BIN_EXE_outlast"), "serve", "outlast.yaml"].map(str::to_owned));
+        let gateway = Command::new(&words[0])
+            .args(&words[1..])
             .current_dir(self.folder.path())
             .stderr(log.unwrap())
             .spawn();
@@ -308,6 +314,48 @@ fn a_request_that_was_accepted_is_on_the_disk() {
     let ledger = post.ledger();
     assert!(ledger.len() >= count, "{} of {count}", ledger.len());
     compare(&ledger, &taken);
+}
+
+#[test]
+fn nothing_is_promised_while_the_disk_is_full() {
+    let mut post = Post::open("retry: { attempts: 1000, backoff: 20ms }");
+    let plan = post.folder.path().join("outlast.yaml");
+    let mut text = std::fs::read_to_string(&plan).unwrap();
+    text.push_str("store: { sqlite: small/outlast.db }\n");
+    std::fs::write(&plan, text).unwrap();
+    let small = Small::mount(&post.folder.path().join("small"));
+    post.runs = small.enter.clone();
+    post.serve();
+    let mut client = Client::new(post.listen).unwrap();
+    for number in 0..10 {
+        let (key, customer) = (format!("before-{number}"), format!("c{number}"));
+        assert_eq!(client.order(&key, &customer, "x"), Some(202));
+    }
+    small.fill();
+    let mut client = Client::new(post.listen).unwrap();
+    for number in 0..10 {
+        let key = format!("during-{number}");
+        assert_eq!(client.order(&key, "ann", "x"), Some(507), "{key}");
+    }
+    small.free();
+    post.up();
+    post.drains();
+    let keys = |post: &Post| -> Vec<String> {
+        let mut keys: Vec<_> = post.ledger().into_iter().map(|[key, ..]| key).collect();
+        keys.sort_unstable();
+        keys
+    };
+    let before: Vec<_> = (0..10).map(|number| format!("before-{number}")).collect();
+    assert_eq!(keys(&post), before, "what was refused is not done");
+    post.down();
+    assert_eq!(
+        client.order("during-0", "ann", "x"),
+        Some(202),
+        "there is room"
+    );
+    post.up();
+    post.drains();
+    assert_eq!(keys(&post).last().unwrap(), "during-0");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Sagas of a policy file, with a real gateway and five services that keep ledgers.
 
 mod clock;
-mod disk;
+pub(crate) mod disk;
 mod poison;
 mod shared;
 mod stories;

@@ -653,7 +653,10 @@ fn retry_after_is_honoured_and_the_answers_are_told_apart() {
     };
     // Five minutes at most, whatever is asked for.
     let waits = minutes("due") - minutes("queued");
-    assert!((5..=6).contains(&waits), "{told}");
+    // At the turn of a month the days say nothing.
+    let month = |key: &str| told[key].as_str().unwrap()[..7].to_owned();
+    let is_one_month = month("due") == month("queued");
+    assert!(!is_one_month || (5..=6).contains(&waits), "{told}");
     let metrics = ask(&gateway, "/metrics", &[]).text();
     for sample in [
         "outlast_queue_messages{queue=\"receipts\",state=\"waiting\"} 1",
@@ -692,4 +695,49 @@ fn who_looks_at_requests_needs_the_token_and_clients_do_not() {
     let status = curl(&[&url(&gateway, "/queues/receipts/1")]).json();
     assert_eq!(status["status"], "waiting");
     assert!(status.get("error").is_none() && status.get("request").is_none());
+}
+
+#[test]
+fn what_another_upstream_may_have_done_is_not_queued_without_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = Upstream::start();
+    first.stop();
+    let second = Upstream::answering(|_| status(500));
+    let text = plan(folder.path(), "", "")
+        .replace("queue: receipts }", "queue: receipts, upstream: second }")
+        .replace("queues:", "  second: { endpoints: http://{} }\nqueues:");
+    let gateway = gateway(&text, &[first.address, second.address]);
+    // What went wrong first is what the client hears.
+    assert_eq!(post(&gateway, "/r", &["-d", "x"]).status, 502);
+    assert_eq!(second.seen().len(), 1);
+    assert_eq!(keyed(&gateway, "k", "y").status, 202);
+    first.restart();
+    wait_until("it is delivered", || is_drained(&gateway));
+    assert_eq!(bodies(&first.seen()), ["y"]);
+    assert_eq!(second.seen().len(), 2);
+}
+
+#[test]
+fn no_delivery_begins_while_the_gateway_drains() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut up = Upstream::start();
+    up.stop();
+    let text = plan(folder.path(), "", "");
+    let first = gateway(&text, &[up.address]);
+    for key in ["1", "2", "3"] {
+        assert_eq!(keyed(&first, key, key).status, 202);
+    }
+    first.drain();
+    up.restart();
+    assert!(first.stop(Duration::from_secs(5)));
+    let mut second = None;
+    wait_until("the store is free", || {
+        // Nothing is delivered by one that has begun to drain.
+        assert!(up.seen().is_empty());
+        second = Gateway::start(read(&text, &[up.address]), Options::default()).ok();
+        second.is_some()
+    });
+    let second = second.unwrap();
+    wait_until("all is delivered", || is_drained(&second));
+    assert_eq!(up.seen().len(), 3);
 }

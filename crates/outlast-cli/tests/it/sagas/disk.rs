@@ -8,12 +8,12 @@ use std::io::BufRead;
 use super::*;
 
 /// A small file system.
-struct Small {
+pub(crate) struct Small {
     holder: Child,
     /// Where it is, for those within.
     at: PathBuf,
     /// What runs a program there.
-    enter: Vec<String>,
+    pub(crate) enter: Vec<String>,
 }
 
 impl Drop for Small {
@@ -25,7 +25,7 @@ impl Drop for Small {
 
 impl Small {
     /// As root, or where everybody may have a namespace of users.
-    fn mount(at: &Path) -> Small {
+    pub(crate) fn mount(at: &Path) -> Small {
         let is_root = text(&Command::new("id").arg("-u").output().unwrap().stdout).trim() == "0";
         let (own, theirs): (&[&str], &[&str]) = if is_root {
             (&["-m"], &["-m"])
@@ -71,7 +71,7 @@ impl Small {
     }
 
     /// Nothing more can be written.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut filler = File::create(self.file("filler")).unwrap();
         let mut chunk = vec![7; 65536];
         while !chunk.is_empty() {
@@ -83,7 +83,7 @@ impl Small {
         std::fs::write(self.file("more"), "x").unwrap_err();
     }
 
-    fn free(&self) {
+    pub(crate) fn free(&self) {
         let _ = std::fs::remove_file(self.file("more"));
         std::fs::remove_file(self.file("filler")).unwrap();
     }
