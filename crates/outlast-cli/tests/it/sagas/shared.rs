@@ -170,7 +170,7 @@ fn a_password_of_the_environment_is_used_and_never_told() {
     });
     let plan = format!(
         "gateway: {{ listen: 127.0.0.1:0, admin: {} }}
-store: {{ postgres: 'postgres://shop@{address}/shop', password: {{ env: SHOP_PASSWORD }} }}
+store: {{ postgres: 'postgres://shop@{address}/shop?sslmode=disable', password: {{ env: SHOP_PASSWORD }} }}
 upstreams: {{ shop: {{ endpoints: http://127.0.0.1:1 }} }}
 sagas: {{ definitions: {{ order: {{ version: 1, steps: [{{ name: a, upstream: shop, request: GET /a }}] }} }} }}",
         free()
