@@ -173,10 +173,10 @@ impl Definition {
     }
 
     fn digest(&self) -> String {
-        let mut text = format!("{}/{}/{:?}", self.name, self.version, self.deadline);
+        let mut text = format!("{}/{}/{}", self.name, self.version, said(self.deadline));
         for (number, stage) in self.stages.iter().enumerate() {
             for step in stage {
-                text.push_str(&format!("\n{number}: {:?}", step.clone().without_bounds()));
+                text.push_str(&format!("\n{number}: {}", step.said()));
             }
         }
         if let Some(source) = &self.source {
@@ -326,13 +326,27 @@ impl Step {
         self.undo.as_ref().map(|undo| undo.retries_a_second)
     }
 
-    /// The same with the bounds that are the default.
-    fn without_bounds(mut self) -> Step {
-        self.budget = usual_budget();
-        if let Some(undo) = &mut self.undo {
-            undo.retries_a_second = UNDOES;
-        }
-        self
+    /// All that matters of it, in words that no later version of this program says otherwise: hashes of
+    /// them are kept for years.
+    fn said(&self) -> String {
+        let undo = self.undo.as_ref().map_or("-".to_owned(), |undo| {
+            format!("{} {}", undo.tries.said(), said(Some(undo.timeout)))
+        });
+        let unknown = match self.on_unknown {
+            OnUnknown::Retry => "retry".to_owned(),
+            OnUnknown::Compensate => "compensate".to_owned(),
+            OnUnknown::Query(query) => {
+                format!("query {} {}", query.tries.said(), said(Some(query.timeout)))
+            }
+        };
+        format!(
+            "{} {} {} undo {undo} best_effort {} pivot {} unknown {unknown}",
+            self.name,
+            self.tries.said(),
+            said(Some(self.timeout)),
+            self.best_effort,
+            self.pivot
+        )
     }
 
     /// Whether its failure never fails the saga.
@@ -501,6 +515,15 @@ impl Tries {
         self.attempts
     }
 
+    /// A backoff is told by its first waits, the shortest and the longest.
+    fn said(self) -> String {
+        let wait = |attempt, unit| self.backoff.delay(attempt, Duration::ZERO, unit).as_nanos();
+        let waits =
+            (0..SAID_WAITS).map(|attempt| format!("{}-{}", wait(attempt, 0.0), wait(attempt, 1.0)));
+        let waits: Vec<String> = waits.collect();
+        format!("{}x {}", self.attempts, waits.join(","))
+    }
+
     /// The wait after so many attempts; `unit` is a random number between 0 and 1.
     pub(crate) fn wait(self, attempts: u32, unit: f64) -> Duration {
         self.backoff
@@ -547,6 +570,10 @@ fn usual_budget() -> budget::Config {
         .reserve(100)
 }
 
+fn said(time: Option<Duration>) -> String {
+    time.map_or("-".to_owned(), |time| format!("{}ns", time.as_nanos()))
+}
+
 fn is_name(text: &str) -> bool {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (1..=64).contains(&text.len()) && text.bytes().all(fine)
@@ -558,3 +585,6 @@ const UNDOES: NonZeroU32 = NonZeroU32::new(100).expect("it is not zero");
 /// A saga with more is several.
 const MOST_STEPS: usize = 100;
 const MOST_ATTEMPTS: u32 = 1000;
+
+/// Two backoffs that differ do so by then.
+const SAID_WAITS: u32 = 10;
