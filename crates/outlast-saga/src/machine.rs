@@ -82,7 +82,8 @@ pub struct StepState {
     pub attempts: u32,
     /// How often somebody was asked about the last attempt of which nobody knew.
     pub queries: u32,
-    /// Attempts before somebody had it tried again; they do not count.
+    /// Attempts that do not count: those before somebody had it tried again, and those that processes cut
+    /// short that died.
     forgiven: u32,
 }
 

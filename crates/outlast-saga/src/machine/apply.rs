@@ -1,6 +1,7 @@
 //! From an event and a state to a state.
 
 use super::*;
+use crate::definition::Tries;
 
 impl Saga {
     /// Takes an event in.
@@ -121,6 +122,7 @@ impl Saga {
             }
             (Event::Recovered { count }, Phase::Forward | Phase::Back(_)) => {
                 self.recoveries = *count;
+                self.forgive();
             }
             (Event::Ended { outcome }, Phase::Forward | Phase::Back(_)) => {
                 self.phase = Phase::Ended(*outcome);
@@ -208,6 +210,20 @@ impl Saga {
         }
         self.recoveries = 0;
         Ok(())
+    }
+
+    /// The end of a process says nothing of what it was about to do: an attempt that it cut short does not
+    /// count, where there may be several.
+    fn forgive(&mut self) {
+        let may_repeat = |tries: Option<Tries>| tries.is_some_and(|tries| tries.attempts() > 1);
+        for (step, state) in self.definition.steps().zip(&mut self.steps) {
+            let tries = match state.at {
+                At::Running => Some(step.own_tries()),
+                At::Undoing => step.undo_tries(),
+                _ => None,
+            };
+            state.forgiven += u32::from(may_repeat(tries));
+        }
     }
 
     fn has_begun(&mut self, step: usize) {

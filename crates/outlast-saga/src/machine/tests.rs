@@ -415,12 +415,25 @@ fn who_dies_leaves_attempts_that_nobody_knows_of() {
     stage.act(0, done());
     assert_eq!(stage.die(), "recovered 1, 1 lost for now");
     assert_eq!(stage.pass(SECOND), "+1.2", "with the same key");
-    assert_eq!(stage.die(), "recovered 2, 1 lost, back from 1, -1.1");
+    assert_eq!(stage.die(), "recovered 2, 1 lost for now");
+    assert_eq!(stage.pass(SECOND), "+1.3", "those did not count");
+    assert_eq!(stage.act(1, unknown()), "1 lost for now");
+    assert_eq!(stage.pass(SECOND), "+1.4");
+    assert_eq!(stage.act(1, unknown()), "1 lost, back from 1, -1.1");
     assert_eq!(stage.die(), "recovered 3, 1 not undone");
     assert_eq!(stage.pass(SECOND), "-1.2");
     assert_eq!(stage.undo(1, done()), "1 undone, -0.1");
     assert_eq!(stage.undo(0, done()), "0 undone, compensated");
     assert_eq!(stage.die(), "", "it has ended");
+}
+
+#[test]
+fn an_only_attempt_is_not_repeated_when_its_process_dies() {
+    let once = Undo::new().tries(tries(1));
+    let step = Step::new("once").tries(tries(1)).undo(once);
+    let mut stage = Stage::new(Definition::new("one", 1).step(step));
+    assert_eq!(stage.die(), "recovered 1, 0 lost, back from 0, -0.1");
+    assert_eq!(stage.die(), "recovered 2, 0 dead");
 }
 
 #[test]

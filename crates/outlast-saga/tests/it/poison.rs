@@ -11,7 +11,8 @@ use outlast_saga::{Attempt, Flow, Limits, Runner, Step, Tries, Undo};
 /// How many it may kill before somebody has to look.
 const MOST_KILLED: u32 = 11;
 
-fn flow(tries: u32) -> Flow {
+/// Steps have the three attempts that are usual.
+fn flow() -> Flow {
     let deadly = |attempt: Attempt| async move {
         if attempt.input()? {
             // Nothing of this process runs after it.
@@ -21,7 +22,7 @@ fn flow(tries: u32) -> Flow {
         }
         Ok(())
     };
-    let step = |name| Step::new(name).tries(Tries::new(tries).backoff(Duration::from_millis(2)));
+    let step = |name| Step::new(name).tries(Tries::new(3).backoff(Duration::from_millis(2)));
     Flow::new("order", 1)
         .step_with_undo(
             step("first").undo(Undo::new()),
@@ -37,17 +38,13 @@ fn child() {
     let Some(file) = std::env::var_os("OUTLAST_POISON_FILE") else {
         return;
     };
-    let tries = std::env::var("OUTLAST_POISON_TRIES")
-        .unwrap()
-        .parse()
-        .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
         let store = Sqlite::open(file).unwrap();
-        let runner = Runner::new(store, [flow(tries)], Limits::default()).unwrap();
+        let runner = Runner::new(store, [flow()], Limits::default()).unwrap();
         runner.resume().await.unwrap();
         for number in 0..10 {
             let id = format!("o-{number}");
@@ -60,13 +57,12 @@ fn child() {
 }
 
 /// Runs children until one lives; how many did not, and what the store says then.
-fn killed(file: &Path, tries: u32) -> (u32, Vec<State>, String) {
+fn killed(file: &Path) -> (u32, Vec<State>, String) {
     let mut killed = 0;
     loop {
         let ran = Command::new(std::env::current_exe().unwrap())
             .args(["poison::child", "--exact", "--nocapture"])
             .env("OUTLAST_POISON_FILE", file)
-            .env("OUTLAST_POISON_TRIES", tries.to_string())
             .output()
             .unwrap();
         if ran.status.success() {
@@ -92,20 +88,11 @@ fn a_step_that_kills_its_process_is_set_aside_and_no_other_is() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    // With few attempts it has had them, and what may have been done is undone.
-    for (tries, expected, count) in [
-        (3, State::Compensated, 3),
-        (1000, State::Waiting, MOST_KILLED),
-    ] {
-        let file = folder.path().join(format!("{tries}.db"));
-        let (killed, states, log) = killed(&file, tries);
-        assert_eq!(killed, count);
-        let mut all = vec![State::Completed; 10];
-        all[5] = expected;
-        assert_eq!(states, all);
-        if expected == State::Waiting {
-            let why = "11 processes ended while it was done";
-            assert!(log.contains(why), "{log}");
-        }
-    }
+    let (killed, states, log) = killed(&folder.path().join("sagas.db"));
+    assert_eq!(killed, MOST_KILLED);
+    let mut all = vec![State::Completed; 10];
+    all[5] = State::Waiting;
+    assert_eq!(states, all);
+    let why = "11 processes ended while it was done";
+    assert!(log.contains(why), "{log}");
 }
