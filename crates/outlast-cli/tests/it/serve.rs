@@ -151,17 +151,17 @@ fn a_changed_file_is_taken_over_and_a_bad_one_is_not() {
     wait_until("the third plan holds", || {
         status(served.address) == Some(203)
     });
-    let log = served.log();
-    let lines = log
-        .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let reloads = lines.filter(|line| {
-        line["message"]
-            .as_str()
-            .unwrap_or("")
-            .starts_with("reloaded")
-    });
-    assert_eq!(reloads.count(), 2, "{log}");
+    // It is told after it holds.
+    let reloads = || {
+        let log = served.log();
+        let lines = log.lines().map(serde_json::from_str::<serde_json::Value>);
+        let messages = lines.filter_map(|line| Some(line.ok()?["message"].as_str()?.to_owned()));
+        messages
+            .filter(|message| message.starts_with("reloaded"))
+            .count()
+    };
+    wait_until("both are told", || reloads() >= 2);
+    assert_eq!(reloads(), 2, "{}", served.log());
 }
 
 #[test]
