@@ -72,7 +72,8 @@ fn explain_one(page: &mut String, loaded: &Loaded, saga: &Saga, node: &Node, is_
         let at_once = if stage.len() > 1 { ", at once" } else { "" };
         line(page, 1, format_args!("{}{at_once}", number + 1));
         for (step, node) in stage.iter().zip(nodes) {
-            explain_step(page, loaded, step, View::new(node, &STEP), &way);
+            let fails = way.after(step, stage);
+            explain_step(page, loaded, step, View::new(node, &STEP), &fails);
         }
         way.add(stage);
     }
@@ -99,15 +100,19 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// What follows when a step is given up.
-    fn after(&self, step: &SagaStep) -> String {
+    /// What follows when a step of a stage is given up.
+    fn after(&self, step: &SagaStep, stage: &[SagaStep]) -> String {
         if step.best_effort {
             return "nothing: it is best effort".to_owned();
         }
         if let Some(pivot) = self.pivot {
             return format!("it waits for somebody, because `{pivot}` is done for good");
         }
-        let undone: Vec<_> = self.undone.iter().rev().copied().collect();
+        // Those that run at once with it may have been done, too.
+        let beside = stage.iter().filter(|other| other.name != step.name);
+        let beside = beside.filter(|other| other.undo.is_some());
+        let beside = beside.map(|other| &*other.name).rev();
+        let undone: Vec<_> = beside.chain(self.undone.iter().rev().copied()).collect();
         match undone.as_slice() {
             [] => "the saga ends, and nothing has to be undone".to_owned(),
             [one] => format!("{one} is undone"),
@@ -116,13 +121,7 @@ impl<'a> Way<'a> {
     }
 }
 
-fn explain_step(
-    page: &mut String,
-    loaded: &Loaded,
-    step: &SagaStep,
-    view: View<'_>,
-    way: &Way<'_>,
-) {
+fn explain_step(page: &mut String, loaded: &Loaded, step: &SagaStep, view: View<'_>, fails: &str) {
     let request = |view: View<'_>, request: &SagaRequest| {
         let upstream = &loaded.plan.upstreams[request.upstream].name;
         format!("{} at {upstream}", view.text("request").unwrap_or_default())
@@ -177,7 +176,7 @@ fn explain_step(
         3,
         format_args!("if nobody knows whether it was done: {unknown}"),
     );
-    line(page, 3, format_args!("if it fails: {}", way.after(step)));
+    line(page, 3, format_args!("if it fails: {fails}"));
     match (&step.undo, view.given_part("undo", &UNDO)) {
         (Some(undo), Some(part)) => {
             line(page, 3, format_args!("undone by {}", request(part, undo)));

@@ -343,6 +343,15 @@ fn sagas_are_explained() {
     let loaded = outlast_config::parse("test.yaml", &endless).unwrap();
     let page = loaded.explain(None).unwrap();
     assert!(page.contains("1000 attempts of 30s, 999d"), "{page}");
+    // What runs at once with a step that fails may have been done.
+    let beside = with(
+        "- [ { name: a, upstream: shop, request: POST /a, undo: { request: DELETE /a } }, { name: b, upstream: shop, request: POST /b } ]",
+    );
+    let loaded = outlast_config::parse("test.yaml", &beside).unwrap();
+    let page = loaded.explain(None).unwrap();
+    let (a, b) = page.split_once("b: POST /b").unwrap();
+    assert!(a.contains("if it fails: the saga ends"), "{page}");
+    assert!(b.contains("if it fails: a is undone"), "{page}");
 }
 
 #[test]
