@@ -206,7 +206,8 @@ impl<'a> Reader<'a, '_> {
                 }
                 Event::Scalar(text, ..) => text.into_owned(),
                 _ => {
-                    let mend = "a key is a single word, such as `breaker:`";
+                    let mend = "a key is a single word, such as `breaker:`; a text that begins with \
+                                a bracket stands in quotes";
                     return Err(Problem::new(place, "this cannot be a key", mend));
                 }
             };
