@@ -28,7 +28,11 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::NoFlow { known } => {
-                write!(f, "there is no such flow; there are: {}", known.join(", "))
+                write!(
+                    f,
+                    "there is no such definition; there are: {}",
+                    known.join(", ")
+                )
             }
             StartError::Busy => f.write_str("as many sagas run as may; try again later"),
             StartError::Input(why) => write!(f, "the input cannot be taken: {why}"),
