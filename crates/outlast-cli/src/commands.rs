@@ -124,7 +124,7 @@ pub(crate) enum Command {
     ///
     ///   outlast saga start order --id order-1 --input '{"item": "a book"}' --wait 5s
     ///   outlast saga dead-letters
-    ///   outlast saga retry order-1 charge --reason 'the bank is back'
+    ///   outlast saga retry order-1 charge --by ann --reason 'the bank is back'
     #[command(verbatim_doc_comment)]
     Saga(Saga),
     /// See what waits in the queues of a running gateway, and help what could not be delivered
@@ -134,7 +134,7 @@ pub(crate) enum Command {
     ///
     ///   outlast queue list
     ///   outlast queue dead-letters
-    ///   outlast queue retry receipts order-7 --reason 'the printer has paper again'
+    ///   outlast queue retry receipts order-7 --by ann --reason 'the printer has paper again'
     #[command(verbatim_doc_comment)]
     Queue(Queue),
     /// Print completions for a shell

@@ -141,7 +141,7 @@ enum Action {
 /// Both stay on the log.
 #[derive(Args, Debug)]
 pub(crate) struct By {
-    /// Who does it
+    /// Who does it: it stays on the record
     #[arg(long, env = "USER")]
     pub(crate) by: String,
     /// Why

@@ -186,7 +186,7 @@ fn what_helps(saga: &Value, command: &str) -> String {
                 (_, true) => "it was undone by other means",
                 _ => "it was done by other means; --output JSON says what it gave",
             };
-            let line = format!("{command} {hand} {id} {name} --reason WHY");
+            let line = format!("{command} {hand} {id} {name} --by YOU --reason WHY");
             rows.push([line, means.to_owned()]);
         }
     }
@@ -194,7 +194,7 @@ fn what_helps(saga: &Value, command: &str) -> String {
         return page;
     }
     if saga["may_cancel"] == true {
-        let line = format!("{command} cancel {id} --reason WHY");
+        let line = format!("{command} cancel {id} --by YOU --reason WHY");
         rows.push([line, "undo what was done".to_owned()]);
     }
     for line in table(&rows).lines() {

@@ -431,7 +431,7 @@ fn bad_requests_are_refused_with_a_reason() {
     check("POST", "/sagas/order?wait=5m", "", input, 400, "60s");
     check("POST", "/sagas/order?idd=x", "", input, 400, "idd");
     let large = format!("{:?}", "x".repeat(70_000));
-    check("POST", "/sagas/order", "", &large, 413, "");
+    check("POST", "/sagas/order", "", &large, 413, "`sagas.bytes`");
     let page = "Origin: http://shop.test\r\n";
     check("POST", "/sagas/order", page, input, 403, "web pages");
     check("GET", "/sagas/none", "", "", 404, "no saga");
@@ -563,9 +563,9 @@ fn people_help_a_saga_that_waits_for_them() {
     assert_eq!(helps.len(), 3, "{told}");
     let resolve = helps.iter().find(|line| line.contains("resolve")).unwrap();
     let words = resolve.trim().strip_prefix(&shown).unwrap();
-    let words = words.split("  ").next().unwrap().replace("WHY", "by-cash");
-    let mut words: Vec<_> = words.split(' ').collect();
-    words.extend(["--by", "ann"]);
+    let words = words.split("  ").next().unwrap();
+    let words = words.replace("WHY", "by-cash").replace("YOU", "ann");
+    let words: Vec<_> = words.split(' ').collect();
     let (code, told) = saga(&words);
     assert_eq!((code, &*told), (0, "done\n"));
     let (_, told) = saga(&["show", "left"]);
