@@ -11,6 +11,7 @@ mod queues;
 mod sagas;
 mod zones;
 
+use std::env::VarError;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -96,7 +97,11 @@ pub(crate) fn read_secret(secret: &Secret) -> Result<String, String> {
             let line = text.lines().next().unwrap_or_default().trim().to_owned();
             (path.display().to_string(), line)
         }
-        Secret::Environment(name) => (name.clone(), std::env::var(name).unwrap_or_default()),
+        Secret::Environment(name) => match std::env::var(name) {
+            Ok(text) => (name.clone(), text),
+            Err(VarError::NotPresent) => return Err(format!("{name} is not set")),
+            Err(VarError::NotUnicode(_)) => return Err(format!("{name} is no UTF-8")),
+        },
     };
     if text.is_empty() {
         return Err(format!("{place} is empty"));

@@ -233,9 +233,22 @@ async fn handle(
 /// A body, or why there is none.
 type Sent = Result<Bytes, BytesRejection>;
 
+/// Why there is no body, and what to do about it.
+fn unread(error: &BytesRejection) -> (StatusCode, String) {
+    let status = error.status();
+    let detail = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            "more than `sagas.bytes` of the policy file: send where it is kept, or raise it"
+                .to_owned()
+        }
+        _ => error.body_text(),
+    };
+    (status, detail)
+}
+
 /// What is sent with a hand, or with a cancel; an error says what to send.
 fn by(body: Sent, how: Option<Hand>) -> Result<By, (StatusCode, String)> {
-    let body = body.map_err(|error| (error.status(), error.body_text()))?;
+    let body = body.map_err(|error| unread(&error))?;
     let (has_step, gives) = (how.is_some(), how.is_some_and(|how| how != Hand::Retry));
     let step = if has_step { ", \"step\": NAME" } else { "" };
     let wrong = |what: &str| {

@@ -164,7 +164,7 @@ fn a_token_that_is_not_there_keeps_it_from_starting() {
     let plan = "gateway: { listen: 127.0.0.1:0, admin: { address: '127.0.0.1:0', token: { env: OUTLAST_NO_SUCH } } }";
     let error = Gateway::start(read(plan, &[]), Options::default()).unwrap_err();
     assert!(
-        error.to_string().contains("OUTLAST_NO_SUCH is empty"),
+        error.to_string().contains("OUTLAST_NO_SUCH is not set"),
         "{error}"
     );
     let public = "gateway: { listen: 127.0.0.1:0, admin: 0.0.0.0:0 }";

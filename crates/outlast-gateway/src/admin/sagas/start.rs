@@ -14,7 +14,7 @@ use outlast_saga::{StartError, Started};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{none, of_store, stopped, view};
+use super::{none, of_store, stopped, unread, view};
 use crate::State;
 use crate::admin::refuse;
 use crate::worker::Phase;
@@ -40,7 +40,10 @@ pub(super) async fn start(
     let (start, body) = match (query, body) {
         (Ok(Query(start)), Ok(body)) => (start, body),
         (Err(error), _) => return refuse(StatusCode::BAD_REQUEST, &error.body_text()),
-        (_, Err(error)) => return refuse(error.status(), &error.body_text()),
+        (_, Err(error)) => {
+            let (status, detail) = unread(&error);
+            return refuse(status, &detail);
+        }
     };
     if *state.phases.borrow() != Phase::Serving {
         let detail = "the gateway drains: start it at another one, or again in a moment";
