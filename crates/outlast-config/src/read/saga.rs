@@ -239,11 +239,17 @@ fn without_bounds(saga: &Node) -> Node {
             entries.retain(|entry| entry.key != key);
         }
     };
+    // Where the bound was all that is said of retries, nothing is.
+    let drop_bound = |node: &mut Node, bound: &str| {
+        entry(node, "retry", &|retry| drop_key(retry, bound));
+        if let Value::Map(entries) = &mut node.value {
+            let is_empty = |node: &Node| matches!(&node.value, Value::Map(left) if left.is_empty());
+            entries.retain(|entry| entry.key != "retry" || !is_empty(&entry.node));
+        }
+    };
     let of_step = |step: &mut Node| {
-        entry(step, "retry", &|retry| drop_key(retry, "budget"));
-        entry(step, "undo", &|undo| {
-            entry(undo, "retry", &|retry| drop_key(retry, "rate"));
-        });
+        drop_bound(step, "budget");
+        entry(step, "undo", &|undo| drop_bound(undo, "rate"));
     };
     entry(&mut saga, "steps", &|steps| {
         let Value::List(items) = &mut steps.value else {

@@ -396,6 +396,23 @@ fn bounds_of_retries_are_read_and_are_no_part_of_a_version() {
     );
     check(", budget: { reserve: 3, window: 30s, ratio: 10% }", config);
     check(", budget: off", budget.enforce(false));
+    // Where nothing else is said of retries they can be bounded, too, and no longer.
+    let bare = |step: &str| {
+        let text = with(&format!(
+            "- {{ name: a, upstream: shop, request: GET /a{step} }}"
+        ));
+        let loaded = outlast_config::parse("test.yaml", &text).unwrap();
+        loaded.plan().sagas.clone().unwrap().definitions.remove(0)
+    };
+    for (plain, bounded) in [
+        ("", ", retry: { budget: off }"),
+        (
+            ", undo: { request: GET /b }",
+            ", undo: { request: GET /b, retry: { rate: 7 } }",
+        ),
+    ] {
+        assert_eq!(bare(plain).source, bare(bounded).source, "{bounded}");
+    }
     let other = with("- { name: a, upstream: shop, request: GET /a, retry: { attempts: 3 } }");
     let other = outlast_config::parse("test.yaml", &other).unwrap();
     assert_ne!(
