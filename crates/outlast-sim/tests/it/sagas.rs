@@ -195,6 +195,41 @@ fn refunds_wait_for_their_service_and_somebody_for_those_that_were_given_up() {
     assert_eq!((helped.waiting, helped.half_done), (0, 0));
 }
 
+/// Whoever helps may find that the runner crashes just then: before it is on the log that somebody
+/// did, and after.
+#[test]
+fn a_runner_may_crash_while_somebody_helps() {
+    for every in 1..=12 {
+        let mut shop = Shop::of(4, |name, service| match name {
+            "ship" => service.declines(1.0),
+            _ => service,
+        });
+        let refunds = shop.model.service(Service::new(Law::fixed(20 * MS)));
+        let refund = shop
+            .model
+            .upstream(Config::new("refund"), &[refunds])
+            .unwrap();
+        shop.model
+            .change(Duration::ZERO, refunds, Change::Refuses(true));
+        shop.model
+            .change(100 * SECOND, refunds, Change::Refuses(false));
+        let runner = Runner::new().hands(60 * SECOND).crashes_every(11 + every);
+        shop.model.runner(runner);
+        let undo = Undo::new().tries(Tries::new(2).backoff(Backoff::constant(SECOND)));
+        let definition = Definition::new("order", 1)
+            .step(Step::new("charge").undo(undo))
+            .step(Step::new("ship"));
+        let upstreams = [shop.upstreams[2], shop.upstreams[3]];
+        let orders = Sagas::open(definition, &upstreams, Curve::level(2.0));
+        let orders = shop.model.sagas(orders.undone_through("charge", refund));
+        let report = shop.model.run(20 * SECOND).unwrap();
+        assert_eq!(report.sagas().broken, Vec::<String>::new(), "{every}");
+        let orders = report.saga(orders);
+        assert_all_rest(orders);
+        assert_eq!((orders.waiting, orders.half_done), (0, 0), "{every}");
+    }
+}
+
 #[test]
 fn a_slow_inventory_times_out_and_nothing_is_charged() {
     let mut shop = Shop::new(5);

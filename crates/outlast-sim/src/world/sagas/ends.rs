@@ -97,7 +97,10 @@ impl World {
             let one = &mut self.sagas.all[number as usize];
             one.wakes = Time::MAX;
             if one.state != State::Open {
-                // It was on its log that it rests, and nobody has taken notice.
+                // It was on its log that it rests, and nobody has taken notice; or somebody began to
+                // help, and that is not there yet.
+                let saga = self.read(number);
+                self.sagas.all[number as usize].saga = Some(saga);
                 self.rests(number);
                 continue;
             }
