@@ -15,7 +15,7 @@ pub struct Sagas {
     pub running: NonZeroUsize,
     /// Bytes of an input, and of an answer. Default 1 MiB.
     pub bytes: usize,
-    /// Sagas a second that go on after a crash. Default 1,000.
+    /// Sagas a second that go on after a crash. Default 20,000.
     pub resumed_a_second: NonZeroUsize,
     /// Records of a saga's log on its way forward, and as many again on its way back. Default 1,000.
     pub records: NonZeroU64,
