@@ -6,7 +6,7 @@
 mod chosen;
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,7 +21,13 @@ use crate::worker::Phase;
 
 /// The store that the policy file names.
 #[derive(Clone, Debug)]
-pub(crate) enum Chosen {
+pub(crate) struct Chosen {
+    kind: Kind,
+    writes: Arc<chosen::Writes>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
     Sqlite(Sqlite),
     Postgres(Postgres),
 }
@@ -72,7 +78,13 @@ pub(crate) fn start(
 async fn stay(store: Chosen, mut phases: watch::Receiver<Phase>) {
     // It is told in vain only when the gateway is gone.
     let _ = phases.wait_for(|phase| *phase == Phase::Stopped).await;
-    if let Chosen::Postgres(store) = store {
+    if tokio::time::timeout(LONGEST_WRITE, store.settled())
+        .await
+        .is_err()
+    {
+        tracing::warn!("what came of the last calls is not written; they are made again");
+    }
+    if let Kind::Postgres(store) = store.kind {
         match tokio::time::timeout(LONGEST_LEAVE, store.leave()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -94,6 +106,24 @@ fn name(plan: &Plan) -> String {
 }
 
 impl Chosen {
+    fn new(kind: Kind) -> Chosen {
+        Chosen {
+            kind,
+            writes: Arc::default(),
+        }
+    }
+
+    /// Until what the workers have answered is written. They have ended, so whoever waits for an answer
+    /// has been woken, and only needs turns to take it to the store.
+    async fn settled(&self) {
+        let mut turns = 0;
+        while turns < TURNS {
+            tokio::task::yield_now().await;
+            let has_waited = self.writes.end().await;
+            turns = if has_waited { 0 } else { turns + 1 };
+        }
+    }
+
     async fn open(store: &plan::Store, name: &str) -> Result<Chosen, String> {
         match store {
             plan::Store::Sqlite(path) => Chosen::file(path),
@@ -104,7 +134,7 @@ impl Chosen {
     fn file(path: &Path) -> Result<Chosen, String> {
         let store = Sqlite::open(path);
         store
-            .map(Chosen::Sqlite)
+            .map(|store| Chosen::new(Kind::Sqlite(store)))
             .map_err(|error| format!("store.sqlite: {}: {error}", path.display()))
     }
 
@@ -127,10 +157,14 @@ impl Chosen {
         }
         let store = Postgres::connect(&settings, config).await;
         store
-            .map(Chosen::Postgres)
+            .map(|store| Chosen::new(Kind::Postgres(store)))
             .map_err(|error| format!("store.postgres: {error}"))
     }
 }
 
+/// A store that is away must not keep the gateway from stopping.
+const LONGEST_WRITE: Duration = Duration::from_secs(3);
+/// In each some sixty of those that were woken go on.
+const TURNS: u32 = 64;
 /// A database that is away is left when the lease ends.
 const LONGEST_LEAVE: Duration = Duration::from_secs(3);

@@ -1,20 +1,58 @@
-//! A store of either kind does what its kind does.
+//! A store of either kind does what its kind does. What is written of attempts and deliveries is counted
+//! while that is under way.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use outlast_saga::queue::store::{self as queue, Arrival, Change, Counts, NewMessage, Put};
 use outlast_saga::queue::{Kept, State as At};
 use outlast_saga::store::{Begun, Count, Known, Listed, NewSaga, Pause, State, Store, StoreError};
 use outlast_saga::{Record, Stamp};
+use tokio::sync::Notify;
 
-use super::Chosen;
+use super::{Chosen, Kind};
 
 /// What both can do, by the one that it is.
 macro_rules! either {
     ($chosen:expr, $store:ident => $what:expr) => {
-        match $chosen {
-            Chosen::Sqlite($store) => $what,
-            Chosen::Postgres($store) => $what,
+        match &$chosen.kind {
+            Kind::Sqlite($store) => $what,
+            Kind::Postgres($store) => $what,
         }
     };
+}
+
+/// How many results are being written.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    under_way: AtomicUsize,
+    ended: Notify,
+}
+
+/// One of them.
+struct Writing<'a>(&'a Writes);
+
+impl Writes {
+    fn begin(&self) -> Writing<'_> {
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        Writing(self)
+    }
+
+    /// Until none is; whether that had to be waited for.
+    pub(super) async fn end(&self) -> bool {
+        let mut has_waited = false;
+        while self.under_way.load(Ordering::Acquire) > 0 {
+            has_waited = true;
+            self.ended.notified().await;
+        }
+        has_waited
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.0.ended.notify_one();
+    }
 }
 
 impl Store for Chosen {
@@ -27,6 +65,7 @@ impl Store for Chosen {
     }
 
     async fn append(&self, id: &str, record: Record, state: State) -> Result<(), StoreError> {
+        let _writing = self.writes.begin();
         either!(self, store => store.append(id, record, state).await)
     }
 
@@ -115,6 +154,7 @@ impl queue::Store for Chosen {
     }
 
     async fn change(&self, name: &str, place: i64, change: Change) -> Result<bool, StoreError> {
+        let _writing = self.writes.begin();
         either!(self, store => store.change(name, place, change).await)
     }
 

@@ -741,3 +741,30 @@ fn no_delivery_begins_while_the_gateway_drains() {
     wait_until("all is delivered", || is_drained(&second));
     assert_eq!(up.seen().len(), 3);
 }
+
+#[test]
+fn what_a_gateway_delivers_while_it_drains_is_delivered_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut up = Upstream::start();
+    up.stop();
+    let text = plan(folder.path(), "", "");
+    let first = gateway(&text, &[up.address]);
+    let keys: Vec<String> = (0..12).map(|key| key.to_string()).collect();
+    for key in &keys {
+        assert_eq!(keyed(&first, key, key).status, 202);
+    }
+    up.restart();
+    up.takes(Duration::from_millis(300));
+    wait_until("some are under way", || up.seen().len() > 3);
+    assert!(first.stop(Duration::from_secs(5)));
+    let mut second = None;
+    wait_until("the store is free", || {
+        second = Gateway::start(read(&text, &[up.address]), Options::default()).ok();
+        second.is_some()
+    });
+    let second = second.unwrap();
+    wait_until("all is delivered", || is_drained(&second));
+    let mut seen = bodies(&up.seen());
+    seen.sort_by_key(|body| body.parse::<u32>().unwrap());
+    assert_eq!(seen, keys);
+}
