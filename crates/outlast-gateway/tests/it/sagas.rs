@@ -309,6 +309,10 @@ fn who_may_ask_is_told_what_happens_and_how_many_may_run() {
     );
     let rest = ask("/sagas/1/events", &["-H", "Last-Event-ID: 0"]).text();
     assert!(rest.starts_with("id: 1\n"), "{rest}");
+    // There is nothing behind the largest number.
+    let last = format!("Last-Event-ID: {}", u64::MAX);
+    let rest = ask("/sagas/1/events", &["-H", &last]).text();
+    assert!(rest.starts_with("event: end\n"), "{rest}");
 
     up.hangs(true);
     let started = ask("/sagas/one?id=2", &["-d", "1"]);

@@ -34,7 +34,7 @@ pub(super) async fn stream(
     };
     let last = headers.get("last-event-id");
     let last = last.and_then(|last| last.to_str().ok()?.parse::<u64>().ok());
-    let next = last.map_or(0, |last| last + 1);
+    let next = last.map_or(0, |last| last.saturating_add(1));
     let (sender, receiver) = mpsc::channel(BUFFERED);
     let runner = sagas.runner.clone();
     let begun = sagas.run(async move {
