@@ -56,6 +56,8 @@ pub(crate) enum Refusal {
     Unqueued { queue: String, refused: Unqueued },
     /// No queue knows of it.
     NotQueued,
+    /// What a queue knows of it cannot be read.
+    QueueUnread { queue: String },
     /// As within, and a provider may have done it; no other was asked.
     InDoubt(Box<Refusal>),
 }
@@ -106,6 +108,7 @@ impl Refusal {
             },
             Refusal::Unqueued { refused, .. } => refused.name(),
             Refusal::NotQueued => "not_queued",
+            Refusal::QueueUnread { .. } => "queue_unread",
             Refusal::InDoubt(_) => "in_doubt",
         }
     }
@@ -132,6 +135,7 @@ impl Refusal {
                 }
             },
             Refusal::NotQueued => StatusCode::NOT_FOUND,
+            Refusal::QueueUnread { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::InDoubt(why) => why.status(),
         }
     }
@@ -152,6 +156,7 @@ impl Refusal {
             | Refusal::Withheld { .. }
             | Refusal::Unqueued { .. }
             | Refusal::NotQueued
+            | Refusal::QueueUnread { .. }
             | Refusal::InDoubt(_) => false,
         }
     }
@@ -165,6 +170,7 @@ impl Refusal {
             Refusal::Unqueued { refused, .. } => {
                 (*refused != Unqueued::KeyReused).then_some(UNQUEUED)
             }
+            Refusal::QueueUnread { .. } => Some(UNQUEUED),
             Refusal::InDoubt(why) => why.retry_after(),
             _ => None,
         }
@@ -200,6 +206,10 @@ impl Refusal {
                 refused.detail()
             ),
             Refusal::NotQueued => "there is no such request, or it was done long ago".to_owned(),
+            Refusal::QueueUnread { queue } => format!(
+                "what became of the request is not known now, because the store of the queue {queue} \
+                 does not answer; ask again"
+            ),
             Refusal::InDoubt(why) => format!(
                 "{}; whether the request was carried out is not known, so no other provider was \
                  asked: repeat it with the same idempotency key",
@@ -262,7 +272,8 @@ impl Refusal {
             Refusal::Unreachable { .. }
             | Refusal::Degraded { .. }
             | Refusal::Withheld { .. }
-            | Refusal::Unqueued { .. } => UNAVAILABLE,
+            | Refusal::Unqueued { .. }
+            | Refusal::QueueUnread { .. } => UNAVAILABLE,
             Refusal::NotQueued => UNIMPLEMENTED,
             Refusal::InDoubt(why) => why.code(),
         }

@@ -94,7 +94,11 @@ pub(super) async fn status(
     let kept = match line.queue.find(id).await {
         Ok(Some(kept)) => kept,
         Ok(None) => return Some(Refusal::NotQueued.answer(Dialect::Http)),
-        Err(_) => return Some(unqueued(line, Refused::Unwritten)),
+        Err(error) => {
+            tracing::error!(queue = line.plan.name, %error, "a request could not be looked up");
+            let queue = line.plan.name.clone();
+            return Some(Refusal::QueueUnread { queue }.answer(Dialect::Http));
+        }
     };
     let told = json!({
         "id": kept.id,

@@ -768,3 +768,25 @@ fn what_a_gateway_delivers_while_it_drains_is_delivered_once() {
     seen.sort_by_key(|body| body.parse::<u32>().unwrap());
     assert_eq!(seen, keys);
 }
+
+#[test]
+fn what_cannot_be_looked_up_is_not_told_to_be_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut up = Upstream::start();
+    up.stop();
+    let gateway = gateway(&plan(folder.path(), "", ""), &[up.address]);
+    assert_eq!(keyed(&gateway, "1", "1").status, 202);
+    // A store that answers nothing any more.
+    let file = folder.path().join("outlast.db");
+    let spoil = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('DROP TABLE message')";
+    let spoilt = std::process::Command::new("python3")
+        .args(["-c", spoil])
+        .arg(&file)
+        .status();
+    assert!(spoilt.unwrap().success());
+    let told = curl(&[&url(&gateway, "/queues/receipts/1")]);
+    assert_eq!((told.status, &*told.headers["retry-after"]), (503, "10"));
+    assert_eq!(told.json()["reason"], "queue_unread");
+    let detail = told.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("ask again"), "{detail}");
+}
