@@ -3,7 +3,7 @@
 use crate::policies;
 use crate::problem::Problem;
 use crate::read::saga::{places, sagas};
-use crate::sections::{SAGA_RETRY, SAGAS, STEP, UNDO};
+use crate::sections::{SAGA_RETRY, SAGAS, STEP, UNDO, UNDO_RETRY};
 use crate::template::Root;
 use crate::view::View;
 
@@ -14,11 +14,11 @@ pub(super) fn of_sagas(file: View<'_>, found: &mut Vec<Problem>) {
     for (_, saga) in sagas(view) {
         for step in crate::read::saga::steps(saga).into_iter().flatten() {
             let step = View::new(step, &STEP);
-            of_attempts(step, records, found);
+            of_attempts(step.part("retry", &SAGA_RETRY), records, found);
             let Some(undo) = step.given_part("undo", &UNDO) else {
                 continue;
             };
-            of_attempts(undo, records, found);
+            of_attempts(undo.part("retry", &UNDO_RETRY), records, found);
             for (path, place) in places(undo) {
                 let is_own = matches!(&path.root, Root::Output(name) if Some(name.as_str()) == step.text("name"));
                 if is_own && !path.optional {
@@ -34,8 +34,7 @@ pub(super) fn of_sagas(file: View<'_>, found: &mut Vec<Problem>) {
 }
 
 /// A failed attempt is two entries of the log, that it begins and how it ends.
-fn of_attempts(request: View<'_>, records: u32, found: &mut Vec<Problem>) {
-    let retry = request.part("retry", &SAGA_RETRY);
+fn of_attempts(retry: View<'_>, records: u32, found: &mut Vec<Problem>) {
     let attempts = retry.count("attempts").unwrap_or_default();
     if u64::from(attempts) * 2 > u64::from(records) {
         found.push(Problem::new(

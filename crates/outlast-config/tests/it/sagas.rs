@@ -326,6 +326,17 @@ fn attempts_that_the_log_has_no_room_for_are_warned_of() {
     assert!(!warned("", 500));
     assert!(warned("", 501));
     assert!(!warned("  limits: { records: 2000 }\n", 1000));
+
+    // What is not said counts, too: an undo has 30 attempts.
+    let usual =
+        with("- { name: a, upstream: shop, request: POST /a, undo: { request: DELETE /a } }");
+    let usual = usual.replace(
+        "  definitions:",
+        "  limits: { records: 20 }\n  definitions:",
+    );
+    let loaded = outlast_config::parse("test.yaml", &usual).unwrap();
+    let mut warnings = loaded.warnings().iter();
+    assert!(warnings.any(|warning| warning.message() == "the log has room for 10 attempts"));
 }
 
 #[test]
