@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Secret, Setting};
 
-/// Where sagas are kept. Default: the SQLite file `outlast.db` beside the policy file.
+/// Where sagas and queues are kept. Default: the SQLite file `outlast.db` beside the policy file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Store {
     /// In a file of this gateway.

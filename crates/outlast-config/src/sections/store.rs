@@ -6,7 +6,7 @@ use crate::shape::{Kind, Section};
 
 pub(crate) static STORE: Section = Section {
     name: "store",
-    doc: "Where sagas are kept. It takes effect at the next start.",
+    doc: "Where sagas and queues are kept. It takes effect at the next start.",
     keys: &[
         key(
             "sqlite",
