@@ -113,8 +113,8 @@ pub(super) fn saga(saga: &Value, log: &Value, command: &str) -> String {
     for step in saga["not_undone"].as_array().into_iter().flatten() {
         page.push_str(&format!("`{}` is not undone\n", text(step)));
     }
-    if let Some(what) = saga["waiting_for"].as_str() {
-        page.push_str(&format!("waits for {what}\n"));
+    if saga["waiting_for"].is_string() {
+        page.push_str(&format!("waits for {}\n", text(&saga["waiting_for"])));
     }
     if !saga["input"].is_null() {
         page.push_str(&format!(
@@ -134,7 +134,7 @@ pub(super) fn saga(saga: &Value, log: &Value, command: &str) -> String {
         let waits = step["since"].is_string();
         let gave = match (&step["output"], step["error"].as_str()) {
             (Value::Null, None) => String::new(),
-            (output, Some(error)) if output.is_null() || waits => error.to_owned(),
+            (output, Some(_)) if output.is_null() || waits => text(&step["error"]),
             (output, _) => short(&output.to_string()),
         };
         let (name, state) = (text(&step["name"]), text(&step["state"]));
@@ -320,13 +320,16 @@ pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     page
 }
 
+/// A text as one line. What a service answered may be several, or move a terminal's cursor.
 pub(crate) fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
+    let text = value.as_str().unwrap_or_default();
+    text.replace(char::is_control, " ")
 }
 
 fn short(text: &str) -> String {
+    let text = text.replace(char::is_control, " ");
     if text.chars().count() <= LONGEST {
-        return text.to_owned();
+        return text;
     }
     let start: String = text.chars().take(LONGEST).collect();
     format!("{start}...")
@@ -334,3 +337,18 @@ fn short(text: &str) -> String {
 
 /// A line that still fits a screen; `--json` has all of it.
 const LONGEST: usize = 120;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_service_said_is_one_line() {
+        let said = text(&json!("no:\r\n\u{1b}[2Jall is well\u{9b}1A"));
+        assert_eq!(said, "no:   [2Jall is well 1A");
+        let rows = [[text(&json!("a\nb")), text(&json!("c"))]];
+        assert_eq!(table(&rows), "a b  c\n");
+    }
+}
