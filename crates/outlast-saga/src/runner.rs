@@ -4,6 +4,7 @@
 //! is on the disk; a store that fails is asked again, with what came of attempts held meanwhile. After a
 //! crash [`Runner::resume`] goes on with whatever had not ended, at a bounded pace.
 
+mod clock;
 mod drive;
 mod errors;
 mod look;
@@ -24,6 +25,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+pub(crate) use self::clock::Clock;
 use self::drive::Driver;
 pub(crate) use self::drive::words_of;
 pub use self::errors::{ControlError, StartError};
@@ -81,33 +83,6 @@ impl Default for Limits {
             resumed_a_second: NonZeroUsize::new(20_000).expect("it is not zero"),
             records: NonZeroU64::new(1000).expect("it is not zero"),
         }
-    }
-}
-
-/// Wall time that does not jump: what it was at the start, and how much has passed since.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
-    wall: u64,
-    start: Instant,
-}
-
-impl Clock {
-    pub(crate) fn new(now: Stamp) -> Clock {
-        Clock {
-            wall: now.0,
-            start: Instant::now(),
-        }
-    }
-
-    pub(crate) fn now(&self) -> Stamp {
-        Stamp(self.wall).after(self.start.elapsed())
-    }
-
-    pub(crate) fn at(&self, stamp: Stamp) -> Instant {
-        self.start
-            + stamp
-                .since(Stamp(self.wall))
-                .min(Duration::from_secs(86400))
     }
 }
 
