@@ -34,7 +34,7 @@ pub use self::pace::{BURST_SECONDS, FAILURES_OF_AN_OUTAGE, LINEAR_SECONDS, Pace}
 use self::store::{Change, Counts, NewMessage, Put, Store};
 use crate::definition::Tries;
 use crate::event::Stamp;
-use crate::runner::Clock;
+use crate::runner::{Clock, to_its_end};
 use crate::store::StoreError;
 
 /// A durable queue. Clones share it.
@@ -583,18 +583,6 @@ impl<S: Store> fmt::Debug for Queue<S> {
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
-}
-
-/// Goes on when its caller goes away: what is written to the disk has to be known here.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what is on the disk and what is known must not differ because a caller goes away"
-)]
-async fn to_its_end<T: Send + 'static>(
-    future: impl Future<Output = T> + Send + 'static,
-) -> Result<T, StoreError> {
-    let ended = tokio::spawn(future).await;
-    ended.map_err(|error| StoreError::Failed(error.to_string()))
 }
 
 #[expect(

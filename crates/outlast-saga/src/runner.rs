@@ -213,12 +213,18 @@ impl<S: Store> Runner<S> {
             record,
             state: State::from(&saga),
         };
-        match inner.store.begin(new).await.map_err(StartError::Store)? {
-            Begun::New => {
+        let (runner, flow) = (self.clone(), Arc::clone(flow));
+        let begin = async move {
+            let begun = runner.inner.store.begin(new).await?;
+            if begun == Begun::New {
                 flow.tally.started.fetch_add(1, Ordering::Relaxed);
-                self.drive(saga, Arc::clone(flow), events, seat);
-                Ok(Started::New)
+                runner.drive(saga, flow, (events, Vec::new()), seat, None);
             }
+            Ok(begun)
+        };
+        let begun = to_its_end(begin).await.and_then(|begun| begun);
+        match begun.map_err(StartError::Store)? {
+            Begun::New => Ok(Started::New),
             Begun::Same => Ok(Started::Same),
             Begun::Other => Err(StartError::Other),
         }
@@ -339,7 +345,7 @@ impl<S: Store> Runner<S> {
         flow.adopt(&mut saga);
         flow.tally.resumed.fetch_add(1, Ordering::Relaxed);
         let events = saga.recover(inner.clock.now());
-        self.drive_after(saga, flow, events, seat);
+        self.drive(saga, flow, (Vec::new(), events), seat, None);
         Ok(true)
     }
 
@@ -466,15 +472,18 @@ impl<S: Store> Runner<S> {
         control: impl FnOnce(oneshot::Sender<Result<(), ControlError>>) -> Control,
     ) -> Result<(), ControlError> {
         let known = self.running().get(id).cloned();
-        let sender = match known {
-            Some(sender) => sender,
-            None => self.wake_up(id).await?,
-        };
         let (done, told) = oneshot::channel();
-        sender
-            .send(control(done))
-            .await
-            .map_err(|_| ControlError::NoSaga)?;
+        let mut wanted = Some(control(done));
+        if let Some(sender) = known {
+            let sent = sender
+                .send(wanted.take().expect("it was made just now"))
+                .await;
+            // It has come to rest just now.
+            wanted = sent.err().map(|unsent| unsent.0);
+        }
+        if let Some(control) = wanted {
+            self.wake_up(id, control).await?;
+        }
         match told.await {
             Ok(done) => done,
             Err(_) => Err(self.elsewhere(id).await),
@@ -488,73 +497,81 @@ impl<S: Store> Runner<S> {
         }
     }
 
-    /// A saga that waits for somebody, or with which nobody goes on, is in flight again.
-    async fn wake_up(&self, id: &str) -> Result<mpsc::Sender<Control>, ControlError> {
+    /// A saga that waits for somebody, or with which nobody goes on, is in flight again, and told that.
+    async fn wake_up(&self, id: &str, control: Control) -> Result<(), ControlError> {
         let inner = &self.inner;
         let listed = inner.store.find(id).await.map_err(ControlError::Store)?;
         let listed = listed.ok_or(ControlError::NoSaga)?;
         let flow = self.flow_of(&listed).ok_or(ControlError::Blocked)?;
-        let has_ended = matches!(listed.state, State::Completed | State::Compensated);
-        if !has_ended && !inner.store.take(id).await.map_err(ControlError::Store)? {
-            return Err(self.elsewhere(id).await);
-        }
-        let log = inner.store.log(id).await.map_err(ControlError::Store)?;
-        self.know_pauses().await.map_err(ControlError::Store)?;
-        let mut saga = self
-            .replay(id, &flow, &log)
-            .map_err(ControlError::Illegal)?;
-        flow.adopt(&mut saga);
         let seats = Arc::clone(&inner.seats);
         let seat = seats.acquire_owned().await.expect("it is never closed");
+        let runner = self.clone();
+        let taken = async move { runner.take(&listed, flow, seat, control).await };
+        to_its_end(taken).await.map_err(ControlError::Store)?
+    }
+
+    /// Takes one that has not ended from whoever goes on with it, if nobody does, and goes on with it.
+    async fn take(
+        &self,
+        listed: &Listed,
+        flow: Arc<Served>,
+        seat: tokio::sync::OwnedSemaphorePermit,
+        control: Control,
+    ) -> Result<(), ControlError> {
+        let (store, id) = (&self.inner.store, &listed.id);
+        let has_ended = matches!(listed.state, State::Completed | State::Compensated);
+        if !has_ended && !store.take(id).await.map_err(ControlError::Store)? {
+            return Err(self.elsewhere(id).await);
+        }
+        let saga = self.read(id, &flow).await;
+        if saga.is_err() {
+            // Somebody else may be able to, or this one later.
+            store.release(id).await;
+        }
+        let mut saga = saga?;
+        flow.adopt(&mut saga);
         let events = if saga.is_at_rest() {
             Vec::new()
         } else {
-            saga.recover(inner.clock.now())
+            saga.recover(self.inner.clock.now())
         };
-        Ok(self.drive_after(saga, flow, events, seat))
+        self.drive(saga, flow, (Vec::new(), events), seat, Some(control));
+        Ok(())
     }
 
-    /// Lets a saga go on, whose events are on the disk.
-    fn drive(
-        &self,
-        saga: Saga,
-        flow: Arc<Served>,
-        events: Vec<Event>,
-        seat: tokio::sync::OwnedSemaphorePermit,
-    ) -> mpsc::Sender<Control> {
-        self.spawn(saga, flow, (events, Vec::new()), seat)
+    /// A saga as the store has it.
+    async fn read(&self, id: &str, flow: &Served) -> Result<Saga, ControlError> {
+        self.know_pauses().await.map_err(ControlError::Store)?;
+        let log = self.inner.store.log(id).await;
+        let log = log.map_err(ControlError::Store)?;
+        self.replay(id, flow, &log).map_err(ControlError::Illegal)
     }
 
-    /// Lets a saga go on, whose events are not.
-    fn drive_after(
-        &self,
-        saga: Saga,
-        flow: Arc<Served>,
-        events: Vec<Event>,
-        seat: tokio::sync::OwnedSemaphorePermit,
-    ) -> mpsc::Sender<Control> {
-        self.spawn(saga, flow, (Vec::new(), events), seat)
-    }
-
+    /// Lets a saga go on, with events that are on the disk and events that are not, and tells it what
+    /// somebody wants of it before anything else: one that has nothing to do is gone at once.
     #[expect(clippy::disallowed_methods, reason = "a saga in flight is a task")]
-    fn spawn(
+    fn drive(
         &self,
         saga: Saga,
         flow: Arc<Served>,
         (written, to_write): (Vec<Event>, Vec<Event>),
         seat: tokio::sync::OwnedSemaphorePermit,
-    ) -> mpsc::Sender<Control> {
+        control: Option<Control>,
+    ) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let mut running = self.running();
-        if let Some(other) = running.get(saga.id()).filter(|other| !other.is_closed()) {
-            // Somebody was quicker.
-            return other.clone();
+        let quicker = running.get(saga.id()).filter(|other| !other.is_closed());
+        if let Some(control) = control {
+            // One that hears too much at once says so by not answering.
+            let _ = quicker.unwrap_or(&sender).try_send(control);
         }
-        running.insert(saga.id().to_owned(), sender.clone());
+        if quicker.is_some() {
+            return;
+        }
+        running.insert(saga.id().to_owned(), sender);
         drop(running);
         let driver = Driver::new(self.clone(), saga, flow, inbox, seat);
         tokio::spawn(driver.run(written, to_write));
-        sender
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<String, mpsc::Sender<Control>>> {
@@ -588,6 +605,18 @@ pub enum Started {
     New,
     /// It had begun before, with the same input.
     Same,
+}
+
+/// Goes on when its caller goes away: what is written to the disk has to be known here.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is on the disk and what is known must not differ because a caller goes away"
+)]
+pub(crate) async fn to_its_end<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> Result<T, StoreError> {
+    let ended = tokio::spawn(future).await;
+    ended.map_err(|error| StoreError::Failed(error.to_string()))
 }
 
 fn hash_of(text: &str) -> String {

@@ -291,6 +291,21 @@ async fn flows_that_cannot_work_are_refused() {
 struct Failing {
     inner: Memory,
     left: AtomicU32,
+    /// Logs that cannot be read.
+    unread: AtomicU32,
+    /// Whose sagas are this runner's.
+    taken: Mutex<Vec<String>>,
+}
+
+impl Failing {
+    fn new(left: u32) -> Failing {
+        Failing {
+            inner: Memory::new(),
+            left: AtomicU32::new(left),
+            unread: AtomicU32::new(0),
+            taken: Mutex::default(),
+        }
+    }
 }
 
 impl Store for Failing {
@@ -315,7 +330,19 @@ impl Store for Failing {
     }
 
     async fn log(&self, id: &str) -> Result<Vec<Record>, StoreError> {
+        if self.unread.swap(0, Ordering::Relaxed) > 0 {
+            return Err(StoreError::Failed("it is away".to_owned()));
+        }
         self.inner.log(id).await
+    }
+
+    async fn take(&self, id: &str) -> Result<bool, StoreError> {
+        self.taken.lock().unwrap().push(id.to_owned());
+        Ok(true)
+    }
+
+    async fn release(&self, id: &str) {
+        self.taken.lock().unwrap().retain(|taken| taken != id);
     }
 
     async fn find(&self, id: &str) -> Result<Option<outlast_saga::store::Listed>, StoreError> {
@@ -339,10 +366,7 @@ impl Store for Failing {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_is_asked_again_and_nothing_is_done_meanwhile() {
     let ledger = Ledger::default();
-    let store = Failing {
-        inner: Memory::new(),
-        left: AtomicU32::new(10),
-    };
+    let store = Failing::new(10);
     let flow = flow(&ledger, |attempt| async move { Ok(attempt.number()) });
     let runner = Runner::new(store, [flow], Limits::default()).unwrap();
     runner.start("order", "o-1", 7).await.unwrap();
@@ -354,6 +378,55 @@ async fn a_store_that_fails_is_asked_again_and_nothing_is_done_meanwhile() {
     );
     assert_eq!(runner.rests("o-1").await, Ok(State::Completed));
     assert_eq!(lines(&ledger), ["o-1/reserve", "o-1/charge"], "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_that_could_not_be_read_is_not_kept_from_others() {
+    let flow = Flow::new("order", 1)
+        .step(step("pay").pivot(), |_| async { Ok(()) })
+        .step(step("ship"), |_| async {
+            Err::<(), _>(StepError::permanent("no such street"))
+        });
+    let runner = Runner::new(Failing::new(0), [flow], Limits::default()).unwrap();
+    runner.start("order", "o-1", 7).await.unwrap();
+    assert_eq!(runner.rests("o-1").await, Ok(State::Waiting));
+    let resolve = || runner.handle("o-1", "ship", Hand::Resolve, "ann", "by hand");
+    runner.store().unread.store(1, Ordering::Relaxed);
+    let away = StoreError::Failed("it is away".to_owned());
+    assert_eq!(resolve().await, Err(ControlError::Store(away)));
+    assert_eq!(*runner.store().taken.lock().unwrap(), [""; 0]);
+    assert_eq!(resolve().await, Ok(()));
+    assert_eq!(runner.rests("o-1").await, Ok(State::Completed));
+}
+
+/// Whoever starts one may go away, as a client does whose connection is cut.
+#[tokio::test]
+async fn a_saga_goes_on_whose_start_nobody_waits_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(folder.path().join("sagas.db")).unwrap();
+    let flow = Flow::new("order", 1).step(step("pay"), |_| async { Ok(()) });
+    let runner = Runner::new(store, [flow], Limits::default()).unwrap();
+    runner.definitions().await.unwrap();
+    for number in 0..20 {
+        let id = format!("o-{number}");
+        // It is asked for once, and then not any more.
+        let _ = tokio::time::timeout(Duration::ZERO, runner.start("order", &id, 7)).await;
+        let ended = async {
+            let state = async || {
+                runner
+                    .store()
+                    .find(&id)
+                    .await
+                    .unwrap()
+                    .map(|listed| listed.state)
+            };
+            while state().await != Some(State::Completed) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(60 * SECOND, ended).await;
+        assert_eq!(in_time, Ok(()), "{id} stands still");
+    }
 }
 
 /// A store that says from some time on that another runner goes on.
