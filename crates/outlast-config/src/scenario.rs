@@ -14,7 +14,7 @@ mod read;
 mod sagas;
 mod timeline;
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -283,6 +283,9 @@ pub struct Runner {
     pub running: NonZeroUsize,
     /// Sagas a second with which it goes on after a crash, as the policy file says.
     pub resumed_a_second: NonZeroUsize,
+    /// Records of a saga's log on its way forward, and as many again on its way back, as the policy file
+    /// says.
+    pub records: NonZeroU64,
 }
 
 /// How often a client calls, or a saga begins.
@@ -317,6 +320,7 @@ impl Change {
         let whom = match &self.target {
             Target::Client(client) => scenario.clients[*client].name.clone(),
             Target::Runner => "the runner".to_owned(),
+            Target::Sagas(sagas) => scenario.sagas[*sagas].saga.name.clone(),
             Target::Replicas { said, .. } => said.clone(),
         };
         let effects: Vec<_> = self.effects.iter().map(Effect::name).collect();
@@ -338,6 +342,8 @@ pub enum Target {
     Client(usize),
     /// The runner of sagas.
     Runner,
+    /// Sagas of a name: those of this number in [`Scenario::sagas`].
+    Sagas(usize),
 }
 
 /// What it is that happens.
@@ -359,6 +365,8 @@ pub enum Effect {
     Load(f64),
     /// It is away, and what it had in memory is lost.
     Crashes,
+    /// No attempt of a step begins.
+    Paused,
 }
 
 impl Effect {
@@ -371,6 +379,7 @@ impl Effect {
             Effect::Declines(share) => format!("declines {}%", percent(*share)),
             Effect::Lost(share) => format!("loses {}% of answers", percent(*share)),
             Effect::Crashes => "crashes".to_owned(),
+            Effect::Paused => "paused".to_owned(),
             Effect::Speed(share) => format!("at {}% speed", percent(*share)),
             Effect::Load(times) => format!("at {}% load", percent(*times)),
         }

@@ -26,6 +26,8 @@ pub struct Model {
     pub(crate) runner: Runner,
     /// When the runner crashes, and for how long it is away.
     pub(crate) crashes: Vec<(Time, Duration)>,
+    /// When sagas are paused, or go on: which of them.
+    pub(crate) pauses: Vec<(Time, usize, bool)>,
     pub(crate) changes: Vec<(Time, Happens)>,
     pub(crate) warm_up: Duration,
     pub(crate) sample: Option<Duration>,
@@ -140,6 +142,7 @@ impl Model {
             sagas: Vec::new(),
             runner: Runner::new(),
             crashes: Vec::new(),
+            pauses: Vec::new(),
             changes: Vec::new(),
             warm_up: Duration::ZERO,
             sample: None,
@@ -268,6 +271,19 @@ impl Model {
     /// The runner of sagas crashes, and is away for so long.
     pub fn crash(&mut self, at: Duration, away: Duration) {
         self.crashes.push((Time::ZERO + at, away));
+    }
+
+    /// Somebody pauses sagas, and lets them go on so long after, at the pace of
+    /// [`Runner::resumed_a_second`]: meanwhile no attempt of a step begins, what has to be undone is
+    /// undone, and sagas begin and wait. Who finds the runner away waits for it. The last word counts.
+    ///
+    /// # Panics
+    /// If the sagas are of another model.
+    pub fn pause(&mut self, sagas: SagasId, at: Duration, lasts: Duration) {
+        assert!(sagas.0 < self.sagas.len(), "sagas of this model");
+        let from = Time::ZERO + at;
+        self.pauses.push((from, sagas.0, true));
+        self.pauses.push((from + lasts, sagas.0, false));
     }
 
     /// Something happens to all replicas of a service.

@@ -12,14 +12,14 @@ mod laws;
 mod ledger;
 mod report;
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
 use outlast_saga::Definition;
 
 pub(crate) use self::laws::{AtRest, broken_at_rest, broken_in_the_end, has_record};
-pub(crate) use self::ledger::{Ledger, Mark};
+pub(crate) use self::ledger::{Ledger, Mark, Work};
 pub use self::report::{SagaReport, SagaSecond, SagasReport, StepReport};
 use crate::UpstreamId;
 use crate::client::Load;
@@ -30,8 +30,8 @@ use crate::law::Law;
 #[derive(Clone, Debug)]
 pub struct Sagas {
     pub(crate) definition: Arc<Definition>,
-    /// By its steps: that of the step, and of what undoes it.
-    pub(crate) through: Vec<[usize; 2]>,
+    /// By its steps, and by [`Work`].
+    pub(crate) through: Vec<[usize; 3]>,
     pub(crate) load: Load,
     pub(crate) cancels: f64,
     pub(crate) cancels_after: Law,
@@ -39,10 +39,10 @@ pub struct Sagas {
 
 impl Sagas {
     /// Begins sagas at random, independently of each other (a Poisson process), so many a second. The
-    /// upstreams are those of its steps, in their order, and of what undoes them.
+    /// upstreams are those of its steps, in their order, of what undoes them and of what asks about them.
     ///
     /// # Panics
-    /// If the definition cannot work, has not as many steps, or asks whether one was done.
+    /// If the definition cannot work, or has not as many steps.
     pub fn open(definition: Definition, upstreams: &[UpstreamId], rate: Curve) -> Sagas {
         Sagas::new(definition, upstreams, Load::Open(rate))
     }
@@ -59,12 +59,10 @@ impl Sagas {
         if let Err(error) = definition.check() {
             panic!("a definition that can work: {error}");
         }
-        let asks = definition.steps().any(|step| step.query_time().is_some());
-        assert!(!asks, "nobody in a world answers whether a step was done");
         let steps = definition.steps().count();
         assert_eq!(steps, upstreams.len(), "an upstream for each step");
         Sagas {
-            through: upstreams.iter().map(|one| [one.0, one.0]).collect(),
+            through: upstreams.iter().map(|one| [one.0; 3]).collect(),
             definition: Arc::new(definition),
             load,
             cancels: 0.0,
@@ -76,12 +74,23 @@ impl Sagas {
     ///
     /// # Panics
     /// If there is no such step.
-    pub fn undone_through(mut self, step: &str, upstream: UpstreamId) -> Sagas {
-        let found = self
-            .definition
-            .steps()
-            .position(|known| known.name() == step);
-        self.through[found.expect("a step of the definition")][1] = upstream.0;
+    pub fn undone_through(self, step: &str, upstream: UpstreamId) -> Sagas {
+        self.through(step, Work::Undo, upstream)
+    }
+
+    /// Whoever is asked whether a step was done is asked through this upstream. Default: that of the step.
+    /// It matters to steps that ask.
+    ///
+    /// # Panics
+    /// If there is no such step.
+    pub fn asked_through(self, step: &str, upstream: UpstreamId) -> Sagas {
+        self.through(step, Work::Query, upstream)
+    }
+
+    fn through(mut self, step: &str, work: Work, upstream: UpstreamId) -> Sagas {
+        let is_it = |known: &outlast_saga::Step| known.name() == step;
+        let found = self.definition.steps().position(is_it);
+        self.through[found.expect("a step of the definition")][work as usize] = upstream.0;
         self
     }
 
@@ -103,6 +112,7 @@ impl Sagas {
 pub struct Runner {
     pub(crate) running: NonZeroUsize,
     pub(crate) resumed_a_second: NonZeroUsize,
+    pub(crate) records: NonZeroU64,
     pub(crate) restart: Duration,
     pub(crate) crashes: f64,
     pub(crate) crashes_every: Option<u64>,
@@ -116,13 +126,14 @@ impl Default for Runner {
 }
 
 impl Runner {
-    /// Goes on with up to 10,000 sagas at once and 20,000 a second after a crash, is back after a second,
-    /// and does not crash.
+    /// Goes on with up to 10,000 sagas at once and 20,000 a second after a crash, whose logs have up to
+    /// 1,000 records each way, is back after a second, and does not crash.
     pub fn new() -> Runner {
         let count = |count| NonZeroUsize::new(count).expect("it is not zero");
         Runner {
             running: count(10_000),
             resumed_a_second: count(20_000),
+            records: NonZeroU64::new(1000).expect("it is not zero"),
             restart: Duration::from_secs(1),
             crashes: 0.0,
             crashes_every: None,
@@ -136,9 +147,16 @@ impl Runner {
         self
     }
 
-    /// Sagas a second with which it goes on after a crash. Default 20,000.
+    /// Sagas a second with which it goes on after a crash, and after a pause. Default 20,000.
     pub fn resumed_a_second(mut self, pace: NonZeroUsize) -> Runner {
         self.resumed_a_second = pace;
+        self
+    }
+
+    /// Records of a saga's log on its way forward, and as many again on its way back; a saga that needs
+    /// more waits for somebody. Default 1,000.
+    pub fn records(mut self, most: NonZeroU64) -> Runner {
+        self.records = most;
         self
     }
 
@@ -161,7 +179,8 @@ impl Runner {
         self
     }
 
-    /// Whatever waits for somebody is tried again by somebody, so long after. Default: never.
+    /// Whatever waits for somebody is tried again by somebody, so long after, as long as its log has room.
+    /// Default: never.
     pub fn hands(mut self, after: Duration) -> Runner {
         self.hands = Some(after);
         self

@@ -26,7 +26,7 @@ use crate::client::{ClientReport, Load};
 use crate::draws::{Draws, Purpose};
 use crate::model::{Happens, Model, Policies, Report, RunError, Sample, Through};
 use crate::plain::{Memory, Plain, PlainCall};
-use crate::saga::Mark;
+use crate::saga::{Mark, Work};
 use crate::service::{Meter, Replica};
 use crate::slab::{Ref, Slab};
 

@@ -1,6 +1,6 @@
 //! What is told of runs, once: for tables, pages and JSON.
 
-use outlast_config::plan::Saga;
+use outlast_config::plan::{Saga, SagaUnknown};
 use outlast_config::scenario::{Measure, Scenario};
 use outlast_sim::scenario::{Batch, Run, SagaRun, StepRun};
 use outlast_sim::statistics::{Mean, Paired};
@@ -113,6 +113,14 @@ pub(super) fn saga_rows(saga: &Saga) -> Vec<SagaRow> {
             unit: Unit::Ratio,
             of: Box::new(a_saga(|step| step.attempts)),
         });
+        if matches!(step.on_unknown, SagaUnknown::Query(_)) {
+            rows.push(SagaRow {
+                name: format!("{}: questions about {}", saga.name, step.name),
+                key: format!("queries_at_{}", step.name),
+                unit: Unit::Count,
+                of: Box::new(move |run| run.steps[number].queries as f64),
+            });
+        }
         if step.undo.is_some() {
             rows.push(SagaRow {
                 name: format!("{}: {} undone", saga.name, step.name),
@@ -130,7 +138,7 @@ type Described = (&'static str, &'static str, Unit, fn(&SagaRun) -> f64);
 /// What is told of all sagas, whatever their steps.
 pub(super) const SAGA_ROWS: usize = OF_SAGAS.len();
 
-const OF_SAGAS: [Described; 10] = [
+const OF_SAGAS: [Described; 11] = [
     ("begun", "started", Unit::Count, |run| run.started as f64),
     ("not begun", "refused", Unit::Count, |run| {
         run.refused as f64
@@ -145,6 +153,9 @@ const OF_SAGAS: [Described; 10] = [
     }),
     ("work done twice", "twice", Unit::Count, |run| {
         run.twice as f64
+    }),
+    ("waits for a turn", "held", Unit::Count, |run| {
+        run.held() as f64
     }),
     (
         "time to end p50",

@@ -122,7 +122,7 @@ impl<'a> Binder<'a> {
         let upstreams = self.places(&used, &mut services);
         let network = view.duration("network").unwrap_or_default();
         let zones = self.zones(&services, &clients, &runner);
-        let timeline = self.timeline(lasts, &services, &clients);
+        let timeline = self.timeline(lasts, &services, &clients, &sagas);
         let mut scenario = Scenario {
             lasts,
             warm_up,

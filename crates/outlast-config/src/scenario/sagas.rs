@@ -1,11 +1,11 @@
 //! Which sagas begin, and what goes on with them.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use super::bind::Binder;
 use super::{Beginning, Client, Load, Runner};
-use crate::plan::{Saga, SagaUnknown};
+use crate::plan::Saga;
 use crate::sections::{BEGINNING, RUNNER};
 use crate::view::View;
 use crate::yaml::Entry;
@@ -28,16 +28,6 @@ impl<'a> Binder<'a> {
     fn beginning(&mut self, entry: &Entry) -> Option<Beginning> {
         let view = View::new(&entry.node, &BEGINNING);
         let saga = self.newest(entry)?.clone();
-        let mut steps = saga.stages.iter().flatten();
-        let asks = steps.find(|step| matches!(step.on_unknown, SagaUnknown::Query(_)));
-        if let Some(step) = asks {
-            let message = format!(
-                "`{}` asks whether it was done, and nobody answers here",
-                step.name
-            );
-            let mend = "write `on_unknown: retry` or `compensate` in the scenario's policy file";
-            self.problem(entry.key_place, message, mend);
-        }
         let load = match (view.node_of("rate"), view.duration("every")) {
             (Some(_), None) => Load::Open(self.rate(view)?),
             (None, Some(interval)) => {
@@ -98,6 +88,9 @@ impl<'a> Binder<'a> {
             zone: view.text("zone").map(str::to_owned),
             running: limits.map_or(count(10_000), |sagas| sagas.running),
             resumed_a_second: limits.map_or(count(20_000), |sagas| sagas.resumed_a_second),
+            records: limits.map_or(NonZeroU64::new(1000).expect("it is not zero"), |sagas| {
+                sagas.records
+            }),
         }
     }
 }

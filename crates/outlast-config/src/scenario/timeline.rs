@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::bind::Binder;
-use super::{Change, Client, Effect, Load, Service, Target};
+use super::{Beginning, Change, Client, Effect, Load, Service, Target};
 use crate::problem::Place as At;
 use crate::sections;
 use crate::value;
@@ -17,6 +17,7 @@ impl Binder<'_> {
         lasts: Duration,
         services: &[Service],
         clients: &[Client],
+        sagas: &[Beginning],
     ) -> Vec<Change> {
         let Some(Value::List(items)) = self.view.node_of("timeline").map(|node| &node.value) else {
             return Vec::new();
@@ -24,7 +25,7 @@ impl Binder<'_> {
         let mut changes: Vec<(Change, At)> = Vec::new();
         for item in items {
             let view = View::new(item, &sections::CHANGE);
-            if let Some(change) = self.change(view, item.place, lasts, services, clients) {
+            if let Some(change) = self.change(view, item.place, lasts, services, clients, sagas) {
                 self.refuse_overlap(&change, item.place, &changes);
                 changes.push((change, item.place));
             }
@@ -39,6 +40,7 @@ impl Binder<'_> {
         lasts: Duration,
         services: &[Service],
         clients: &[Client],
+        sagas: &[Beginning],
     ) -> Option<Change> {
         let from = view.duration("from")?;
         let to = view.duration("to");
@@ -57,7 +59,7 @@ impl Binder<'_> {
             let mend = "let it happen, and end, within `for`";
             self.problem(view.value_place(key), "the world has ended by then", mend);
         }
-        let target = self.target(view, place, services, clients)?;
+        let target = self.target(view, place, services, clients, sagas)?;
         let share = |key| view.share(key).map(|share| share.as_f64());
         let load = view.text("load").and_then(|text| value::percent(text).ok());
         let fault = view.text("fault").map(|fault| match fault {
@@ -72,6 +74,7 @@ impl Binder<'_> {
             .chain(share("speed").map(Effect::Speed))
             .chain(load.map(Effect::Load))
             .chain(view.text("runner").map(|_| Effect::Crashes))
+            .chain(view.text("pause").map(|_| Effect::Paused))
             .collect();
         let warms = self.warms(view);
         if effects.is_empty() {
@@ -98,11 +101,12 @@ impl Binder<'_> {
         place: At,
         services: &[Service],
         clients: &[Client],
+        sagas: &[Beginning],
     ) -> Option<Target> {
-        let given = ["service", "zone", "client", "runner"].map(|key| view.text(key));
+        let given = ["service", "zone", "client", "runner", "pause"].map(|key| view.text(key));
         match given {
-            [Some(name), None, None, None] => self.replicas(view, name, services),
-            [None, Some(zone), None, None] => {
+            [Some(name), None, None, None, None] => self.replicas(view, name, services),
+            [None, Some(zone), None, None, None] => {
                 let all = (0..).zip(services).flat_map(|(number, service)| {
                     let here = (0..service.replicas)
                         .filter(move |replica| service.zone(*replica) == Some(zone));
@@ -117,7 +121,7 @@ impl Binder<'_> {
                 let said = format!("zone {zone}");
                 Some(Target::Replicas { all, said })
             }
-            [None, None, Some(name), None] => {
+            [None, None, Some(name), None, None] => {
                 let names: Vec<_> = clients.iter().map(|client| client.name.as_str()).collect();
                 let found = names.iter().position(|known| *known == name);
                 if found.is_none() {
@@ -125,12 +129,21 @@ impl Binder<'_> {
                 }
                 found.map(Target::Client)
             }
-            [None, None, None, Some(_)] => {
-                self.check_crash(view);
+            [None, None, None, Some(_), None] => {
+                self.check_alone(view, "runner", "say with `to` when it is back");
                 Some(Target::Runner)
             }
+            [None, None, None, None, Some(name)] => {
+                self.check_alone(view, "pause", "say with `to` when they go on");
+                let names: Vec<_> = sagas.iter().map(|one| one.saga.name.as_str()).collect();
+                let found = names.iter().position(|known| *known == name);
+                if found.is_none() && !names.is_empty() {
+                    self.unknown("saga", name, view.value_place("pause"), &names);
+                }
+                found.map(Target::Sagas)
+            }
             _ => {
-                let mend = "give exactly one of `service`, `zone`, `client` and `runner`";
+                let mend = "give exactly one of `service`, `zone`, `client`, `runner` and `pause`";
                 self.problem(place, "it happens to nobody in particular", mend);
                 None
             }
@@ -166,22 +179,25 @@ impl Binder<'_> {
         }
     }
 
-    /// Who crashes goes on with something, and comes back.
-    fn check_crash(&mut self, view: View<'_>) {
+    /// What happens to sagas, or to their runner: there are some, they go on later, and it happens to
+    /// nobody else.
+    fn check_alone(&mut self, view: View<'_>, key: &str, until: &str) {
         if self.view.names("sagas").is_empty() {
             let mend = "add `sagas: { NAME: { rate: 10/s } }`, or remove it";
             let message = "no sagas begin, so that nobody goes on with them";
-            self.problem(view.place_of("runner"), message, mend);
+            self.problem(view.place_of(key), message, mend);
         }
         if view.duration("to").is_none() {
-            let mend = "say with `to` when it is back";
-            self.problem(view.place_of("runner"), "sagas would wait for ever", mend);
+            self.problem(view.place_of(key), "sagas would wait for ever", until);
         }
         let others = [
             "replica", "fault", "failures", "declines", "lost", "speed", "load", "warms",
         ];
         if let Some(other) = others.into_iter().find(|key| view.node_of(key).is_some()) {
-            let message = "this does not happen to the runner";
+            let message = match key {
+                "runner" => "this does not happen to the runner",
+                _ => "this does not happen to sagas",
+            };
             self.problem(view.place_of(other), message, "put it on a line of its own");
         }
     }
@@ -198,7 +214,7 @@ impl Binder<'_> {
         let (of_client, place) = match target {
             Target::Client(_) => (true, view.place_of("client")),
             Target::Replicas { .. } => (false, view.place_of("load")),
-            Target::Runner => return,
+            Target::Runner | Target::Sagas(_) => return,
         };
         if effects.iter().any(|effect| is_load(effect) != of_client) {
             let message = "load is a client's, and all else a service's";
@@ -232,7 +248,11 @@ impl Binder<'_> {
                     all.iter().any(|one| other.contains(one)) && of_kind.next().is_some()
                 }
                 (Target::Runner, Target::Runner) => true,
-                (Target::Client(_) | Target::Replicas { .. } | Target::Runner, _) => false,
+                (Target::Sagas(one), Target::Sagas(other)) => one == other,
+                (
+                    Target::Client(_) | Target::Replicas { .. } | Target::Runner | Target::Sagas(_),
+                    _,
+                ) => false,
             }
         };
         let overlaps =

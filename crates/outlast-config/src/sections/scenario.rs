@@ -513,7 +513,7 @@ static LOAD_FILE: Section = Section {
 
 pub(crate) static CHANGE: Section = Section {
     name: "what happens",
-    doc: "To one of `service`, `zone`, `client`, `runner`: what is so from one time to another.",
+    doc: "To one of `service`, `zone`, `client`, `runner`, `pause`: what is so from one time to another.",
     keys: &[
         key(
             "service",
@@ -544,6 +544,12 @@ pub(crate) static CHANGE: Section = Section {
             Kind::Choice(&["crashes"]),
             Means("not to the runner"),
             "the runner of sagas crashes at `from`, and goes on with them at `to`",
+        ),
+        key(
+            "pause",
+            Kind::Text,
+            Means("not to sagas"),
+            "somebody pauses the sagas of this name at `from`, and lets them go on at `to`",
         ),
         key("from", Kind::Duration, Required, "when it begins"),
         key(

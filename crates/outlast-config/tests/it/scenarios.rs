@@ -398,7 +398,7 @@ upstreams:
   payment: { endpoints: http://payment:1 }
   refunds: { endpoints: http://refunds:1 }
 sagas:
-  limits: { running: 77, resumed_a_second: 5 }
+  limits: { running: 77, resumed_a_second: 5, records: 50 }
   definitions:
     order:
       - { version: 1, steps: [{ name: old, upstream: db, request: GET / }] }
@@ -428,7 +428,7 @@ services: { db: { work: 5ms }, payment: { work: 5ms }, refunds: { work: 5ms } }
 fn the_newest_version_of_a_saga_begins_and_no_client_has_to_be_there() {
     let more = "sagas: { order: { rate: 9/s, cancels: 2% } }
 runner: { crashes: 1%, crashes_every: 500, restart: 3s, hands: 1h }
-timeline: [{ runner: crashes, from: 5s, to: 9s }]
+timeline: [{ runner: crashes, from: 5s, to: 9s }, { pause: order, from: 7s, to: 9s }]
 promises: [settled >= 100%, no half-done sagas, p99 of order < 3s]";
     let scenario = bind_orders(&format!("{SHOP}{more}")).unwrap_or_else(|told| panic!("{told}"));
     let [order] = &scenario.sagas[..] else {
@@ -447,6 +447,9 @@ promises: [settled >= 100%, no half-done sagas, p99 of order < 3s]";
     assert_eq!(runner.hands, Some(Duration::from_secs(3600)));
     assert_eq!(scenario.timeline[0].target, Target::Runner);
     assert_eq!(scenario.timeline[0].name(&scenario), "the runner crashes");
+    assert_eq!(runner.records.get(), 50);
+    assert_eq!(scenario.timeline[1].target, Target::Sagas(0));
+    assert_eq!(scenario.timeline[1].name(&scenario), "order paused");
 }
 
 #[test]
@@ -513,10 +516,31 @@ fn sagas_are_those_of_the_policy_file_and_lead_somewhere() {
         &orders("timeline: [{ runner: crashes, service: db, from: 9s, to: 10s }]"),
         "4:12",
         "it happens to nobody in particular",
-        "exactly one of `service`, `zone`, `client` and `runner`",
+        "exactly one of `service`, `zone`, `client`, `runner` and `pause`",
     );
     let twice = "timeline: [{ runner: crashes, from: 9s, to: 11s }, { runner: crashes, from: 10s, to: 12s }]";
     check(&orders(twice), "4:52", "the same happens", "let one end");
+    let twice =
+        "timeline: [{ pause: order, from: 9s, to: 11s }, { pause: order, from: 10s, to: 12s }]";
+    check(&orders(twice), "4:49", "the same happens", "let one end");
+    check(
+        &orders("timeline: [{ pause: ordr, from: 9s, to: 10s }]"),
+        "4:21",
+        "there is no saga `ordr`",
+        "did you mean `order`?",
+    );
+    check(
+        &orders("timeline: [{ pause: order, from: 9s }]"),
+        "4:14",
+        "sagas would wait for ever",
+        "with `to` when they go on",
+    );
+    check(
+        &orders("timeline: [{ pause: order, from: 9s, to: 10s, fault: away }]"),
+        "4:47",
+        "this does not happen to sagas",
+        "a line of its own",
+    );
     check(
         &orders("promises: [goodput >= 99%]"),
         "4:12",
@@ -643,7 +667,7 @@ fn what_happens_happens_to_somebody_within_the_world() {
         "from: 9s, fault: away",
         "5:3",
         "to nobody in particular",
-        "`service`, `zone`, `client` and `runner`",
+        "`service`, `zone`, `client`, `runner` and `pause`",
     );
     change(
         "service: db, client: shop, from: 9s, fault: away",

@@ -6,38 +6,38 @@
 //! undoes; behind a pivot nothing is undone; what was undone was undone in the reverse of the order in
 //! which it began. What a service does that does not keep keys is no fault of the saga's.
 
+use std::num::NonZeroU64;
+
 use outlast_saga::store::State;
 use outlast_saga::{At, Definition, Event, Record, Saga};
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Work};
 
 /// A saga that rests.
 pub(crate) struct AtRest<'a> {
     pub(crate) saga: &'a Saga,
     pub(crate) log: &'a [Record],
     pub(crate) ledger: &'a Ledger,
+    /// How many records its log may have.
+    pub(crate) records: NonZeroU64,
 }
 
 /// Whether a log says that an attempt begins.
-pub(crate) fn has_record(log: &[Record], step: usize, attempt: u32, undoes: bool) -> bool {
-    let says = |event: &Event| match event {
-        Event::Started {
-            step: one,
-            attempt: number,
-        } => !undoes && (*one, *number) == (step, attempt),
-        Event::UndoStarted {
-            step: one,
-            attempt: number,
-        } => undoes && (*one, *number) == (step, attempt),
-        _ => false,
+pub(crate) fn has_record(log: &[Record], work: Work, step: usize, attempt: u32) -> bool {
+    let says = match work {
+        Work::Act => Event::Started { step, attempt },
+        Work::Undo => Event::UndoStarted { step, attempt },
+        Work::Query => Event::QueryStarted { step, attempt },
     };
-    log.iter().rev().flat_map(|record| &record.events).any(says)
+    let mut events = log.iter().rev().flat_map(|record| &record.events);
+    events.any(|event| *event == says)
 }
 
 /// What is wrong with a saga that has ended, or waits for somebody.
 pub(crate) fn broken_at_rest(one: &AtRest<'_>) -> Option<String> {
     let definition = one.saga.definition();
     let replayed = Saga::replay(one.saga.id(), definition.clone(), one.log);
+    let replayed = replayed.map(|saga| saga.bounded(one.records));
     if replayed.as_ref() != Ok(one.saga) {
         return Some("its log makes another saga than the one that ran".to_owned());
     }

@@ -1,14 +1,26 @@
 //! What services know of a saga: by the keys of its steps, what was done and undone, how often.
 //!
-//! A service that keeps keys does the work of one once, and never what it was asked to undo before. One
-//! that does not works as often as it is asked.
+//! A service that keeps keys does the work of one once, and never what it was asked to undo before, nor
+//! an attempt of which it said that it was not done. One that does not works as often as it is asked; it
+//! can be asked whether it did, and an attempt that comes late is done all the same.
 
-/// The key of a request: of which saga, which step, and whether it undoes it.
+/// What a request is for: of which saga, which step, and what about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) saga: u32,
     pub(crate) step: u16,
-    pub(crate) undoes: bool,
+    pub(crate) work: Work,
+    /// The saga's attempt of that work; of a question, the attempt that it is about.
+    pub(crate) attempt: u32,
+}
+
+/// What is done about a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Act,
+    Undo,
+    /// Somebody is asked whether it was done.
+    Query,
 }
 
 /// What was done for one saga.
@@ -27,6 +39,8 @@ struct Entry {
     undone: u32,
     /// It was asked to undo it, so that it never does it from then on.
     refuses: bool,
+    /// It said of the attempts up to this one that they were not done, so that it never does them.
+    closed: u32,
     /// It was asked through a service that does not keep keys.
     forgets: bool,
 }
@@ -43,19 +57,29 @@ impl Ledger {
     pub(crate) fn works(&mut self, mark: Mark, keeps_keys: bool) -> bool {
         let entry = &mut self.steps[usize::from(mark.step)];
         entry.forgets |= !keeps_keys;
-        if mark.undoes {
-            entry.refuses = true;
-            if entry.done > entry.undone {
-                entry.undone += 1;
-                self.undone.push(mark.step);
+        match mark.work {
+            Work::Act if keeps_keys && (entry.refuses || mark.attempt <= entry.closed) => {
+                return !entry.refuses && entry.done > 0;
             }
-            return true;
-        }
-        if keeps_keys && entry.refuses {
-            return false;
-        }
-        if !keeps_keys || entry.done == 0 {
-            entry.done += 1;
+            Work::Act => {
+                if !keeps_keys || entry.done == 0 {
+                    entry.done += 1;
+                }
+            }
+            Work::Undo => {
+                entry.refuses = true;
+                if entry.done > entry.undone {
+                    entry.undone += 1;
+                    self.undone.push(mark.step);
+                }
+            }
+            Work::Query if entry.done > entry.undone => {}
+            Work::Query => {
+                if keeps_keys {
+                    entry.closed = entry.closed.max(mark.attempt);
+                }
+                return false;
+            }
         }
         true
     }
@@ -94,10 +118,15 @@ mod tests {
     const ACT: Mark = Mark {
         saga: 0,
         step: 0,
-        undoes: false,
+        work: Work::Act,
+        attempt: 1,
     };
     const UNDO: Mark = Mark {
-        undoes: true,
+        work: Work::Undo,
+        ..ACT
+    };
+    const QUERY: Mark = Mark {
+        work: Work::Query,
         ..ACT
     };
 
@@ -124,5 +153,25 @@ mod tests {
         assert!(ledger.works(ACT, false) && ledger.works(ACT, false));
         assert_eq!((ledger.twice(), ledger.kept_key(0)), (1, false));
         assert!(ledger.works(UNDO, false) && ledger.is_left(0));
+    }
+
+    #[test]
+    fn who_is_asked_says_what_was_done_and_keeps_to_it() {
+        let mut ledger = Ledger::new(1);
+        assert!(!ledger.works(QUERY, true), "it was not done");
+        assert!(!ledger.works(ACT, true), "it comes late");
+        let again = Mark { attempt: 2, ..ACT };
+        assert!(ledger.works(again, true) && ledger.works(QUERY, true));
+        assert!(ledger.works(ACT, true), "it has been done meanwhile");
+        assert_eq!((ledger.is_left(0), ledger.twice()), (true, 0));
+        assert!(ledger.works(UNDO, true) && !ledger.works(QUERY, true));
+    }
+
+    #[test]
+    fn who_keeps_no_keys_does_what_comes_late() {
+        let mut ledger = Ledger::new(1);
+        assert!(!ledger.works(QUERY, false));
+        assert!(ledger.works(ACT, false) && ledger.works(QUERY, false));
+        assert!(ledger.is_left(0) && !ledger.kept_key(0));
     }
 }

@@ -59,10 +59,15 @@ pub struct StepReport {
     pub name: String,
     /// Attempts of the saga's.
     pub attempts: u64,
-    /// Attempts of its upstream's policies, to do it or to undo it.
+    /// Attempts of its upstream's policies, to do it, to undo it, or to ask about it.
     pub requests: u64,
     /// Attempts of which nobody knew whether they did their work.
     pub lost: u64,
+    /// How often somebody was asked whether it was done.
+    pub queries: u64,
+    /// How often a retry, or an attempt to undo it, had to wait for its turn among those of all sagas;
+    /// of those that began before the end of the warm-up, too.
+    pub held: u64,
     /// Attempts to undo it.
     pub undo_attempts: u64,
     /// How often it was undone.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use outlast_config::plan::{Saga, SagaRequest, SagaStep, SagaUnknown};
 use outlast_config::scenario::{self as file, Effect, Load, Scenario, Target};
 use outlast_core::upstream::Config;
-use outlast_saga::{Definition, OnUnknown, Step, Tries, Undo};
+use outlast_saga::{Definition, OnUnknown, Query, Step, Tries, Undo};
 
 use crate::{
     Change, Client, ClientId, Curve, Gone, Law, Liveness, Model, Order, Place, Refusal, Runner,
@@ -231,6 +231,9 @@ impl Builder<'_> {
                 if let Some(undo) = &step.undo {
                     sagas = sagas.undone_through(&step.name, through[&undo.upstream]);
                 }
+                if let SagaUnknown::Query(query) = &step.on_unknown {
+                    sagas = sagas.asked_through(&step.name, through[&query.request.upstream]);
+                }
             }
             let made = sagas.cancels(beginning.cancels, law(&beginning.cancels_after));
             let made = self.model.sagas(made);
@@ -240,6 +243,7 @@ impl Builder<'_> {
         let mut runner = Runner::new()
             .running(from.running)
             .resumed_a_second(from.resumed_a_second)
+            .records(from.records)
             .restart(from.restart)
             .crashes(from.crashes);
         if let Some(every) = from.crashes_every {
@@ -276,7 +280,11 @@ impl Builder<'_> {
             (Target::Runner, Some(to)) => {
                 return self.model.crash(change.from, to - change.from);
             }
-            (Target::Client(_) | Target::Runner, _) => return,
+            (Target::Sagas(sagas), Some(to)) => {
+                let sagas = self.numbers.sagas[*sagas];
+                return self.model.pause(sagas, change.from, to - change.from);
+            }
+            (Target::Client(_) | Target::Runner | Target::Sagas(_), _) => return,
         };
         for (service, replica) in all {
             let id = self.numbers.services[*service];
@@ -293,7 +301,7 @@ impl Builder<'_> {
                     }
                     Effect::Lost(share) => (Change::Lost(*share), Change::Lost(usual.lost)),
                     Effect::Speed(share) => (Change::Speed(*share), Change::Speed(1.0)),
-                    Effect::Load(_) | Effect::Crashes => continue,
+                    Effect::Load(_) | Effect::Crashes | Effect::Paused => continue,
                 };
                 self.model.change_one(change.from, id, *replica, begins);
                 if let Some(to) = change.to {
@@ -324,9 +332,11 @@ fn step(from: &SagaStep) -> Step {
     let tries = |request: &SagaRequest| Tries::new(request.attempts).backoff(request.backoff);
     let mut step = Step::new(&from.name)
         .timeout(from.act.timeout)
-        .tries(tries(&from.act));
+        .tries(tries(&from.act))
+        .budget(from.budget);
     if let Some(undo) = &from.undo {
-        step = step.undo(Undo::new().timeout(undo.timeout).tries(tries(undo)));
+        let undo = Undo::new().timeout(undo.timeout).tries(tries(undo));
+        step = step.undo(undo.retries_a_second(from.undo_rate));
     }
     if from.best_effort {
         step = step.best_effort();
@@ -337,7 +347,11 @@ fn step(from: &SagaStep) -> Step {
     step.on_unknown(match &from.on_unknown {
         SagaUnknown::Retry => OnUnknown::Retry,
         SagaUnknown::Compensate => OnUnknown::Compensate,
-        SagaUnknown::Query(_) => unreachable!("a scenario with a query is refused when it is read"),
+        SagaUnknown::Query(query) => {
+            let request = &query.request;
+            let query = Query::new().timeout(request.timeout);
+            OnUnknown::Query(query.tries(tries(request)))
+        }
     })
 }
 

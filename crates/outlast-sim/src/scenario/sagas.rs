@@ -40,10 +40,14 @@ pub struct StepRun {
     pub name: String,
     /// Attempts of sagas.
     pub attempts: u64,
-    /// Attempts of its upstream's policies, to do it or to undo it.
+    /// Attempts of its upstream's policies, to do it, to undo it, or to ask about it.
     pub requests: u64,
     /// Attempts of which nobody knew whether they did their work.
     pub lost: u64,
+    /// How often somebody was asked whether it was done.
+    pub queries: u64,
+    /// How often a retry, or an attempt to undo it, had to wait for its turn among those of all sagas.
+    pub held: u64,
     /// How often it was undone.
     pub undone: u64,
 }
@@ -78,6 +82,8 @@ impl SagaRun {
             attempts: step.attempts,
             requests: step.requests,
             lost: step.lost,
+            queries: step.queries,
+            held: step.held,
             undone: step.undone,
         };
         SagaRun {
@@ -97,6 +103,11 @@ impl SagaRun {
     /// The share of those that began that ended done; not a number if none began.
     pub fn done(&self) -> f64 {
         self.completed as f64 / self.started as f64
+    }
+
+    /// How often an attempt of any step had to wait for its turn.
+    pub fn held(&self) -> u64 {
+        self.steps.iter().map(|step| step.held).sum()
     }
 
     /// The share of those that began that ended undone; not a number if none began.

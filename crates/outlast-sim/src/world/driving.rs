@@ -314,8 +314,8 @@ impl World {
         match caller.owner {
             Owner::Request { request, .. } => self.called(request, good),
             Owner::Step(act) => {
-                let acted = sagas::acted(result, caller.lost > 0);
-                self.step_ended(at, act, acted);
+                let came = sagas::Came::of(act.mark.work, result, caller.lost > 0);
+                self.step_ended(at, act, came);
             }
             Owner::Client {
                 client,

@@ -4,7 +4,9 @@
 //! is done about them; after a crash whatever is open is read again and goes on, at a bounded pace.
 //! What comes of attempts is taken in one at a time, never within one another.
 
+mod acts;
 mod ends;
+mod shared;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::pin::pin;
@@ -13,9 +15,11 @@ use std::task::{Context, Poll};
 use outlast_core::call::Request as Asked;
 use outlast_core::reject::Rejection;
 use outlast_saga::store::{Memory as Logs, NewSaga, State, Store};
-use outlast_saga::{Acted, Event as Fact, Hand, Saga, Stamp};
+use outlast_saga::{Acted, Event as Fact, Found, Hand, Saga, Stamp};
 use serde_json::Value;
 
+pub(super) use self::acts::{Act, Came};
+use self::shared::Shared;
 use super::*;
 use crate::saga::{Ledger, Mark, SagaReport, SagasReport, has_record};
 
@@ -36,6 +40,10 @@ pub(super) enum SagaEvent {
     Crashes(usize),
     /// The runner goes on with what is open behind a place, unless it has crashed since.
     Resumes { life: u32, after: u32 },
+    /// Somebody says whether sagas go on; which of those words that were planned.
+    IsTold(usize),
+    /// One that was paused has its turn to go on.
+    GoesOn(u32),
 }
 
 impl SagaEvent {
@@ -49,6 +57,8 @@ impl SagaEvent {
             SagaEvent::IsHandled(saga) => 4 << 56 | u64::from(saga),
             SagaEvent::Crashes(number) => 5 << 56 | number as u64,
             SagaEvent::Resumes { life, after } => 6 << 56 | pair(life as usize, after),
+            SagaEvent::IsTold(number) => 7 << 56 | number as u64,
+            SagaEvent::GoesOn(saga) => 8 << 56 | u64::from(saga),
         }
     }
 }
@@ -61,7 +71,9 @@ pub(super) struct Sagas {
     /// Those that are in memory.
     running: BTreeSet<u32>,
     /// What has come of attempts, and has not been taken in.
-    inbox: VecDeque<Came>,
+    inbox: VecDeque<(Act, Came)>,
+    /// By the model's sagas.
+    shared: Vec<Shared>,
     /// Until when it is away.
     back: Time,
     /// How often it has begun.
@@ -87,23 +99,11 @@ struct One {
     saga: Option<Saga>,
     /// For when a wake-up is planned that counts.
     wakes: Time,
+    /// It was paused, and goes on then.
+    goes_on: Time,
     calls: Vec<Ref>,
     ledger: Ledger,
     state: State,
-}
-
-/// What came of an attempt.
-#[derive(Debug)]
-struct Came {
-    act: Act,
-    acted: Acted,
-}
-
-/// An attempt of a step.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Act {
-    pub(super) mark: Mark,
-    attempt: u32,
 }
 
 impl Sagas {
@@ -117,6 +117,11 @@ impl Sagas {
             all: Vec::new(),
             running: BTreeSet::new(),
             inbox: VecDeque::new(),
+            shared: model
+                .sagas
+                .iter()
+                .map(|sagas| Shared::new(&sagas.definition, &model.runner))
+                .collect(),
             back: Time::ZERO,
             life: 0,
             instants: 0,
@@ -150,6 +155,11 @@ impl World {
             let event = Event::Saga(SagaEvent::Crashes(number));
             self.agenda.plan(at, Class::Change, event);
         }
+        for number in 0..self.model.pauses.len() {
+            let event = Event::Saga(SagaEvent::IsTold(number));
+            let at = self.model.pauses[number].0;
+            self.agenda.plan(at, Class::Change, event);
+        }
     }
 
     pub(super) fn saga_happens(&mut self, event: SagaEvent) {
@@ -164,21 +174,25 @@ impl World {
             SagaEvent::IsHandled(saga) => self.is_handled(saga),
             SagaEvent::Crashes(number) => self.crash(self.model.crashes[number].1),
             SagaEvent::Resumes { life, after } => self.resumes(life, after),
+            SagaEvent::IsTold(number) => self.is_told(number),
+            SagaEvent::GoesOn(saga) => self.goes_on(saga),
         }
     }
 
     /// Takes in what came of attempts, until nothing has.
     pub(super) fn go_on_with_sagas(&mut self) {
-        while let Some(Came { act, acted }) = self.sagas.inbox.pop_front() {
+        while let Some((act, came)) = self.sagas.inbox.pop_front() {
             let (step, now) = (usize::from(act.mark.step), self.stamp());
             let one = &mut self.sagas.all[act.mark.saga as usize];
             let Some(saga) = &mut one.saga else {
                 continue;
             };
-            let events = if act.mark.undoes {
-                saga.undid(step, act.attempt, acted, now)
-            } else {
-                saga.acted(step, act.attempt, acted, now)
+            let events = match came {
+                Came::Acted(acted) if act.mark.work == Work::Undo => {
+                    saga.undid(step, act.attempt, acted, now)
+                }
+                Came::Acted(acted) => saga.acted(step, act.attempt, acted, now),
+                Came::Found(found) => saga.asked(step, act.attempt, found, now),
             };
             self.commit(act.mark.saga, events);
             self.drive_woken();
@@ -216,7 +230,8 @@ impl World {
         }
         let definition = Arc::clone(&self.model.sagas[kind as usize].definition);
         let id = format!("{}-{}-{index}", definition.name(), self.model.seed);
-        let mut saga = Saga::new(&id, Arc::clone(&definition));
+        let mut saga = Saga::new(&id, Arc::clone(&definition)).bounded(self.model.runner.records);
+        self.sagas.shared[kind as usize].adopt(&mut saga);
         let stamp = self.stamp();
         let begun = saga.begin(Value::from(index), stamp);
         let events = begun.expect("it is new");
@@ -243,6 +258,7 @@ impl World {
             ledger: Ledger::new(definition.steps().count()),
             saga: Some(saga),
             wakes: Time::MAX,
+            goes_on: Time::MAX,
             calls: Vec::new(),
             state: State::Open,
         });
@@ -301,8 +317,13 @@ impl World {
     fn perform(&mut self, number: u32, events: &[Fact]) {
         for event in events {
             match event {
-                Fact::Started { step, attempt } => self.act(number, *step, *attempt, false),
-                Fact::UndoStarted { step, attempt } => self.act(number, *step, *attempt, true),
+                Fact::Started { step, attempt } => self.act(number, *step, *attempt, Work::Act),
+                Fact::UndoStarted { step, attempt } => {
+                    self.act(number, *step, *attempt, Work::Undo);
+                }
+                Fact::QueryStarted { step, attempt } => {
+                    self.act(number, *step, *attempt, Work::Query);
+                }
                 _ => {}
             }
         }
@@ -321,44 +342,6 @@ impl World {
         }
     }
 
-    /// Makes an attempt: a call through its upstream.
-    fn act(&mut self, number: u32, step: usize, attempt: u32, undoes: bool) {
-        let one = &self.sagas.all[number as usize];
-        let (kind, saga) = (one.kind, one.saga.as_ref().expect("it is in memory"));
-        let log = at_once(self.sagas.logs.log(saga.id())).expect("memory has it");
-        if !has_record(&log, step, attempt, undoes) {
-            let what = format!("{}: an attempt is made without a record", saga.id());
-            self.sagas.report.breaks(what);
-        }
-        let described = saga.definition().steps().nth(step);
-        let described = described.expect("a step of the definition");
-        let timeout = match undoes {
-            true => described.undo_time().unwrap_or_default(),
-            false => described.time(),
-        };
-        let act = Act {
-            mark: Mark {
-                saga: number,
-                step: u16::try_from(step).expect("steps are bounded"),
-                undoes,
-            },
-            attempt,
-        };
-        let upstream = self.model.sagas[kind as usize].through[step][usize::from(undoes)];
-        let seed = self
-            .draws
-            .bits(kind, Purpose::Step, self.key_of(Owner::Step(act)));
-        let ends = self.now + timeout;
-        let owner = Owner::Step(act);
-        let said = (ends, Tier::default());
-        let call = self.call(upstream, owner, Asked::new(seed), said);
-        if self.callers.get(call).is_some() {
-            self.sagas.all[number as usize].calls.push(call);
-            let event = Event::Saga(SagaEvent::TimesOut(call));
-            self.agenda.plan(ends, Class::Timer, event);
-        }
-    }
-
     /// A planned wake-up, unless another one has taken its place.
     fn saga_wakes(&mut self, number: u32) {
         let (now, stamp) = (self.now, self.stamp());
@@ -369,28 +352,6 @@ impl World {
         one.wakes = Time::MAX;
         let events = saga.wake(stamp);
         self.commit(number, events);
-    }
-
-    /// The policies have not ended a call in the time that its step has.
-    fn times_out(&mut self, at: Ref) {
-        let Some(Caller {
-            owner: Owner::Step(act),
-            ..
-        }) = self.callers.get(at)
-        else {
-            return;
-        };
-        let act = *act;
-        self.give_up(at);
-        let acted = Acted::Unknown("no answer in time".to_owned());
-        self.step_ended(at, act, acted);
-    }
-
-    /// An attempt has ended.
-    pub(super) fn step_ended(&mut self, at: Ref, act: Act, acted: Acted) {
-        let one = &mut self.sagas.all[act.mark.saga as usize];
-        one.calls.retain(|call| *call != at);
-        self.sagas.inbox.push_back(Came { act, acted });
     }
 
     /// Somebody who finds the runner away, or the saga not in memory yet, comes back a second later.
@@ -412,7 +373,7 @@ impl World {
         }
     }
 
-    /// Somebody has whatever waits of a saga tried again.
+    /// Somebody has whatever waits of a saga tried again, if its log has room for that.
     fn is_handled(&mut self, number: u32) {
         if self.now < self.sagas.back {
             let event = Event::Saga(SagaEvent::IsHandled(number));
@@ -420,12 +381,10 @@ impl World {
         }
         let now = self.stamp();
         let saga = self.read(number);
-        let needs = |saga: &Saga| {
-            let mut steps = saga.steps().iter();
-            use outlast_saga::At;
-            steps.position(|step| matches!(step.at, At::Stuck(_) | At::Dead(_)))
-        };
-        let Some(step) = needs(&saga) else {
+        let mut steps = 0..saga.steps().len();
+        let Some(step) = steps.find(|step| saga.hands(*step).contains(&Hand::Retry)) else {
+            // It waits for somebody who does more than that.
+            self.sagas.open -= 1;
             return;
         };
         self.enter(number, saga);
@@ -442,56 +401,21 @@ impl World {
         let definition = Arc::clone(&self.model.sagas[one.kind as usize].definition);
         let id = format!("{}-{}-{}", definition.name(), self.model.seed, one.index);
         let log = at_once(self.sagas.logs.log(&id)).expect("memory has it");
-        Saga::replay(id, definition, &log).expect("what was written can be read")
+        let saga = Saga::replay(id, definition, &log).expect("what was written can be read");
+        let mut saga = saga.bounded(self.model.runner.records);
+        self.sagas.shared[one.kind as usize].adopt(&mut saga);
+        saga
     }
 
     fn enter(&mut self, number: u32, saga: Saga) {
         let one = &mut self.sagas.all[number as usize];
-        (one.saga, one.wakes) = (Some(saga), Time::MAX);
+        (one.saga, one.wakes, one.goes_on) = (Some(saga), Time::MAX, Time::MAX);
         self.sagas.running.insert(number);
-    }
-
-    /// Counts an attempt that an upstream's policies make for a step.
-    pub(super) fn count_request(&mut self, act: Act) {
-        let One { kind, counts, .. } = self.sagas.all[act.mark.saga as usize];
-        let report = &mut self.sagas.report.sagas[kind as usize];
-        report.steps[usize::from(act.mark.step)].requests += u64::from(counts);
-    }
-
-    /// What random numbers of an attempt are drawn by: equal in another configuration.
-    pub(super) fn key_of_step(&self, act: Act) -> u64 {
-        mix(self.key_of_mark(act.mark) ^ u64::from(act.attempt).rotate_left(40))
-    }
-
-    /// That of all attempts of a step.
-    pub(super) fn key_of_mark(&self, mark: Mark) -> u64 {
-        let One { kind, index, .. } = self.sagas.all[mark.saga as usize];
-        let saga = mix(index ^ mix(u64::from(kind) << 32 | SAGAS));
-        mix(saga ^ u64::from(mark.step) << 1 ^ u64::from(mark.undoes))
     }
 
     /// The time as a log keeps it.
     fn stamp(&self) -> Stamp {
         Stamp(self.now.as_nanos() / 1_000_000)
-    }
-}
-
-/// What a call that has ended means for its step. `lost`: an attempt of it may have done the work.
-pub(super) fn acted(result: Result<Outcome, Rejection>, lost: bool) -> Acted {
-    let after = match result {
-        Ok(Outcome::Success) => return Acted::Done(Value::Bool(true)),
-        _ if lost => return Acted::Unknown("an attempt got no answer".to_owned()),
-        Ok(Outcome::Permanent) => return Acted::Permanent("declined".to_owned()),
-        Ok(Outcome::Overload { retry_after }) => retry_after,
-        Ok(Outcome::Transient | Outcome::Unsent | Outcome::Ignored) => None,
-        Err(rejection) => rejection.retry_after,
-    };
-    Acted::Transient {
-        error: match result {
-            Ok(_) => "it failed".to_owned(),
-            Err(rejection) => rejection.to_string(),
-        },
-        after: after.map(|after| after.min(LONGEST_PAUSE)),
     }
 }
 
@@ -503,8 +427,4 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// As in the gateway: who asks for a longer pause is asked again all the same.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// Keys of sagas are not those of clients.
-const SAGAS: u64 = 0x5a9a;
 const A_SECOND: Duration = Duration::from_secs(1);

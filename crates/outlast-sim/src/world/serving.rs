@@ -145,9 +145,9 @@ impl World {
         if draw(Purpose::Failure, request.key) < there.failures {
             return self.finish(at, Outcome::Transient);
         }
-        // What undoes something is never declined, and a step is as often as it is asked for.
+        // A step is declined as often as it is asked for, what undoes it or asks about it never.
         let key = match request.mark {
-            Some(mark) => (!mark.undoes).then(|| self.key_of_mark(mark)),
+            Some(mark) => (mark.work == Work::Act).then(|| self.key_of_mark(mark)),
             None => Some(request.key),
         };
         let declines = there.declines;

@@ -1,7 +1,9 @@
 //! Sagas through the policies of upstreams, over services that fail, are slow and lose answers, with a
 //! runner that crashes at any transition.
 
-use std::num::NonZeroUsize;
+mod together;
+
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use outlast_core::backoff::Backoff;
@@ -9,7 +11,7 @@ use outlast_core::ratio::Ratio;
 use outlast_core::rng::Rng;
 use outlast_core::upstream::Config;
 use outlast_core::{breaker, budget, bulkhead, deadline, retry};
-use outlast_saga::{Definition, OnUnknown, Step, Tries, Undo};
+use outlast_saga::{Definition, OnUnknown, Query, Step, Tries, Undo};
 use outlast_sim::{
     Change, Curve, Gone, Law, Model, Refusal, Report, Runner, SagaReport, Sagas, SagasId, Service,
     ServiceId, UpstreamId,
@@ -51,9 +53,14 @@ impl Shop {
     }
 
     fn order() -> Definition {
+        Shop::order_with(|step| step)
+    }
+
+    /// With steps that are changed.
+    fn order_with(change: impl Fn(Step) -> Step) -> Definition {
         let step = |name: &str| {
             let undo = Undo::new().tries(Tries::new(20).backoff(Backoff::exponential(SECOND)));
-            Step::new(name).timeout(2 * SECOND).undo(undo)
+            change(Step::new(name).timeout(2 * SECOND).undo(undo))
         };
         let notify = Step::new("notify").timeout(2 * SECOND).best_effort();
         STEPS[..4]
@@ -111,7 +118,9 @@ fn on_a_good_day_all_is_done_with_one_request_a_step() {
 fn while_shipping_is_down_orders_are_undone_in_reverse() {
     let mut shop = Shop::new(2);
     shop.away("ship", 10 * SECOND, 30 * SECOND);
-    let (report, orders) = shop.run(Shop::order());
+    // Nobody waits for the turn of a retry.
+    let counted = budget::Config::new(Ratio::ZERO).enforce(false);
+    let (report, orders) = shop.run(Shop::order_with(|step| step.budget(counted)));
     let orders = report.saga(orders);
     let [create, reserve, charge, ship, notify] = &orders.steps[..] else {
         panic!("five steps");
@@ -352,6 +361,7 @@ fn equal_seeds_give_equal_traces_on_any_thread() {
 #[test]
 fn whatever_happens_no_law_is_broken() {
     let (mut completed, mut compensated, mut waiting, mut crashes) = (0, 0, 0, 0);
+    let (mut queries, mut held) = (0, 0);
     for seed in 0..crate::rows::sized(4e3, 1e5) as u64 {
         let (report, sagas) = any_world(seed);
         let broken = &report.sagas().broken;
@@ -363,12 +373,11 @@ fn whatever_happens_no_law_is_broken() {
         compensated += one.compensated;
         waiting += one.waiting;
         crashes += report.sagas().crashes;
+        queries += one.steps.iter().map(|step| step.queries).sum::<u64>();
+        held += one.steps.iter().map(|step| step.held).sum::<u64>();
     }
-    let least = completed.min(compensated).min(waiting).min(crashes);
-    assert!(
-        least > 2000,
-        "{completed} {compensated} {waiting}, {crashes} crashes"
-    );
+    let all = [completed, compensated, waiting, crashes, queries, held];
+    assert!(all.iter().all(|count| *count > 2000), "{all:?}");
 }
 
 fn below(rng: &mut Rng, most: u32) -> u32 {
@@ -410,7 +419,9 @@ fn any_world(seed: u64) -> (Report, SagasId) {
     let through: Vec<_> = names.iter().map(|_| any_upstream()).collect();
     let mut sagas = Sagas::open(definition, &through, Curve::level(1.0));
     for name in &names {
-        sagas = sagas.undone_through(name, any_upstream());
+        sagas = sagas
+            .undone_through(name, any_upstream())
+            .asked_through(name, any_upstream());
     }
     if chance(rng, 0.3) {
         sagas = sagas.cancels(0.3, Law::exponential(SECOND));
@@ -429,7 +440,19 @@ fn any_world(seed: u64) -> (Report, SagasId) {
     if chance(rng, 0.2) {
         runner = runner.running(NonZeroUsize::new(5).unwrap());
     }
+    if chance(rng, 0.4) {
+        let records = NonZeroU64::new(2 + u64::from(below(rng, 20)));
+        runner = runner.records(records.unwrap());
+        if chance(rng, 0.5) {
+            // Whoever is declined for good is tried again until its log is full.
+            runner = runner.hands(SECOND * (1 + below(rng, 60)));
+        }
+    }
     model.runner(runner);
+    for _ in 0..below(rng, 6).saturating_sub(3) {
+        let (from, lasts) = (below(rng, 20_000), below(rng, 20_000));
+        model.pause(sagas, MS * from, MS * lasts);
+    }
     (model.run(20 * SECOND).unwrap(), sagas)
 }
 
@@ -507,7 +530,14 @@ fn any_definition(rng: &mut Rng) -> Definition {
             .timeout(MS * (100 + below(rng, 5000)))
             .tries(tries(rng));
         if chance(rng, 0.7) {
-            step = step.undo(Undo::new().timeout(SECOND).tries(tries(rng)));
+            let undo = Undo::new().timeout(SECOND).tries(tries(rng));
+            let pace = NonZeroU32::new(1 + below(rng, 50)).unwrap();
+            step = step.undo(undo.retries_a_second(pace));
+        }
+        if chance(rng, 0.5) {
+            let ratio = Ratio::percent(below(rng, 50));
+            let budget = budget::Config::new(ratio).reserve(1 + below(rng, 10));
+            step = step.budget(budget.window(SECOND * (1 + below(rng, 30))));
         }
         if number == pivot {
             if !stage.is_empty() {
@@ -517,9 +547,14 @@ fn any_definition(rng: &mut Rng) -> Definition {
         } else if chance(rng, 0.2) {
             step = step.best_effort();
         }
-        if chance(rng, 0.3) {
-            step = step.on_unknown(OnUnknown::Compensate);
-        }
+        step = match below(rng, 3) {
+            0 => step,
+            1 => step.on_unknown(OnUnknown::Compensate),
+            _ => {
+                let query = Query::new().timeout(MS * (100 + below(rng, 2000)));
+                step.on_unknown(OnUnknown::Query(query.tries(tries(rng))))
+            }
+        };
         stage.push(step);
         if number == pivot || chance(rng, 0.7) {
             definition = definition.at_once(std::mem::take(&mut stage));

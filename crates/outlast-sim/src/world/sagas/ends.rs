@@ -15,6 +15,7 @@ impl World {
             match event {
                 Fact::Started { step, .. } => report.steps[*step].attempts += 1,
                 Fact::Lost { step, .. } => report.steps[*step].lost += 1,
+                Fact::QueryStarted { step, .. } => report.steps[*step].queries += 1,
                 Fact::UndoStarted { step, .. } => report.steps[*step].undo_attempts += 1,
                 Fact::Undone { step } => report.steps[*step].undone += 1,
                 Fact::DeadLettered { .. } | Fact::Parked { .. } => report.dead_letters += 1,
@@ -32,6 +33,7 @@ impl World {
             saga: &saga,
             log: &log,
             ledger: &one.ledger,
+            records: self.model.runner.records,
         };
         if let Some(what) = broken_at_rest(&at_rest) {
             self.sagas.report.breaks(format!("{}: {what}", saga.id()));
@@ -95,7 +97,7 @@ impl World {
         self.sagas.inbox.clear();
         for number in std::mem::take(&mut self.sagas.running) {
             let one = &mut self.sagas.all[number as usize];
-            one.wakes = Time::MAX;
+            (one.wakes, one.goes_on) = (Time::MAX, Time::MAX);
             if one.state != State::Open {
                 // It was on its log that it rests, and nobody has taken notice; or somebody began to
                 // help, and that is not there yet.
@@ -110,6 +112,16 @@ impl World {
             }
         }
         self.renew_policies();
+        let stamp = self.stamp();
+        for (shared, report) in self
+            .sagas
+            .shared
+            .iter_mut()
+            .zip(&mut self.sagas.report.sagas)
+        {
+            shared.count_held(report, stamp);
+            shared.renew();
+        }
         self.sagas.back = self.sagas.back.max(self.now + away);
         let life = self.sagas.life;
         let event = Event::Saga(SagaEvent::Resumes { life, after: 0 });
@@ -176,6 +188,9 @@ impl World {
     /// What became of all of them, when nothing happens any more.
     pub(in crate::world) fn sagas_report(&mut self) -> SagasReport {
         let mut report = std::mem::take(&mut self.sagas.report);
+        for (shared, report) in self.sagas.shared.iter().zip(&mut report.sagas) {
+            shared.count_held(report, self.stamp());
+        }
         for one in &self.sagas.all {
             let definition = &self.model.sagas[one.kind as usize].definition;
             if let Some(what) = broken_in_the_end(definition, one.state, &one.ledger) {
