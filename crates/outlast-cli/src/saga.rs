@@ -51,7 +51,8 @@ enum Action {
         /// What it begins with: JSON, `@FILE`, or `-` for standard input
         #[arg(long, default_value = "null")]
         input: String,
-        /// Wait for its end, at most so long, such as 5s
+        /// Wait for its end, at most so long, such as 5s; then any other end than `completed`, and none, is
+        /// told by the exit code 1
         #[arg(long)]
         wait: Option<String>,
     },
@@ -182,11 +183,17 @@ fn act(gateway: &Gateway, saga: &Saga) -> Result<(), Refused> {
             let query = [("id", id.as_deref()), ("wait", wait.as_deref())];
             let body = read_json("input", input)?;
             let told = gateway.post(&["sagas", name], &query, &body)?;
-            if json {
-                told
-            } else {
-                return say(&page::started(&told));
-            }
+            say(&match json {
+                true => format!("{told:#}\n"),
+                false => page::started(&told),
+            })?;
+            return match (wait, told["state"].as_str()) {
+                (Some(_), Some(state)) if state != "completed" => Err(Refused {
+                    answered: true,
+                    why: format!("it was waited for, and is {state}"),
+                }),
+                _ => Ok(()),
+            };
         }
         Action::List {
             state,
