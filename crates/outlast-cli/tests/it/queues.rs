@@ -1,9 +1,12 @@
 //! Queues of a policy file, with a real gateway and a receiver that keeps a ledger.
 
+mod shared;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -32,12 +35,10 @@ impl Drop for Post {
     }
 }
 
-impl Post {
-    /// With these keys of the queue.
-    fn open(queue: &str) -> Post {
-        let (listen, admin, to) = (free(), free(), free());
-        let plan = format!(
-            "gateway: {{ listen: {listen}, admin: {admin}, workers: 2, drain: 5s }}
+/// A gateway that listens, is administered and sends there, with these keys of its queue.
+fn plan((listen, admin, to): (SocketAddr, SocketAddr, SocketAddr), queue: &str) -> String {
+    format!(
+        "gateway: {{ listen: {listen}, admin: {admin}, workers: 2, drain: 5s }}
 routes: {{ all: {{ match: /**, upstream: printer }} }}
 upstreams:
   printer:
@@ -47,8 +48,14 @@ upstreams:
 queues:
   receipts: {{ key: {{ header: X-Customer }}, {queue} }}
 "
-        );
-        Post::with(&plan, (listen, admin, to))
+    )
+}
+
+impl Post {
+    /// With these keys of the queue.
+    fn open(queue: &str) -> Post {
+        let addresses = (free(), free(), free());
+        Post::with(&plan(addresses, queue), addresses)
     }
 
     fn with(plan: &str, (listen, admin, to): (SocketAddr, SocketAddr, SocketAddr)) -> Post {
@@ -230,7 +237,7 @@ fn compare(ledger: &[[String; 3]], taken: &BTreeMap<String, Vec<u32>>) {
 }
 
 /// Many clients, each with customers of its own, whose requests are numbered. What was answered with 202.
-fn push(to: SocketAddr, clients: u32, each: u32) -> BTreeMap<String, Vec<u32>> {
+fn push(to: SocketAddr, clients: Range<u32>, each: u32) -> BTreeMap<String, Vec<u32>> {
     let client = move |client: u32| {
         let mut taken: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         let Some(mut stream) = Client::new(to) else {
@@ -248,7 +255,7 @@ fn push(to: SocketAddr, clients: u32, each: u32) -> BTreeMap<String, Vec<u32>> {
         }
         taken
     };
-    let clients: Vec<_> = (0..clients)
+    let clients: Vec<_> = clients
         .map(|number| std::thread::spawn(move || client(number)))
         .collect();
     let taken = clients.into_iter().map(|client| client.join().unwrap());
@@ -260,7 +267,7 @@ fn ten_thousand_queued_requests_survive_a_killed_gateway() {
     let mut post =
         Post::open("pace: { slowest: 500/s, fastest: 2000/s }, concurrency: 64, bytes: 100MiB");
     post.serve();
-    let taken = push(post.listen, 10, 1000);
+    let taken = push(post.listen, 0..10, 1000);
     assert_eq!(taken.values().map(Vec::len).sum::<usize>(), 10_000);
     post.kill();
     post.serve();
@@ -294,7 +301,7 @@ fn a_request_that_was_accepted_is_on_the_disk() {
     for round in 0..4_u64 {
         post.serve();
         let to = post.listen;
-        let pushing = std::thread::spawn(move || push(to, 4, 2000));
+        let pushing = std::thread::spawn(move || push(to, 0..4, 2000));
         // At another instant in each round.
         std::thread::sleep(Duration::from_millis(150 + 37 * round));
         post.kill();

@@ -3,7 +3,7 @@
 mod clock;
 pub(crate) mod disk;
 mod poison;
-mod shared;
+pub(crate) mod shared;
 mod stories;
 mod versions;
 

@@ -8,7 +8,7 @@ use super::*;
     unreachable_pub,
     reason = "other tests use more of it than this one"
 )]
-mod server;
+pub(crate) mod server;
 
 use self::server::Server;
 
