@@ -230,6 +230,13 @@ impl Upstream {
         self.faults.store(on, Ordering::Relaxed);
     }
 
+    /// Whether a fallback may answer instead of the dependency. For drivers that do not know yet
+    /// whether it will: they ask [`Upstream::falls_back`] when it does, which counts it.
+    pub fn covers(&self, why: Why) -> bool {
+        let fallback = &self.config.fallback;
+        fallback.is_enforced() && fallback.covers(why)
+    }
+
     /// Whether a fallback may answer instead of the dependency; counts it if so. A driver that
     /// has a fallback asks this when a call ended.
     pub fn falls_back(&self, why: Why) -> bool {

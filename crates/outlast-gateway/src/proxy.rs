@@ -11,7 +11,7 @@
 
 mod queued;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -277,6 +277,33 @@ struct Made {
     upstream: usize,
     /// Whether a provider may have done it, where only one may.
     hold: Option<Rc<Hold>>,
+    /// It was counted that a fallback in shadow would have answered.
+    would_fall_back: Cell<bool>,
+}
+
+impl Made {
+    /// Whether a fallback of its upstream may answer. It is counted when it does, by [`fell_back`]; one
+    /// in shadow never does, and is counted here, once, however many there are.
+    fn is_covered(&self, upstream: &Upstream) -> bool {
+        let Some(why) = self.opened.why else {
+            return false;
+        };
+        let is_covered = upstream.policies.covers(why);
+        if !is_covered && !self.would_fall_back.replace(true) {
+            let _ = upstream.policies.falls_back(why);
+        }
+        is_covered
+    }
+}
+
+/// Counts calls that something else has answered.
+fn fell_back(exchange: &Exchange, failed: &[Made]) {
+    let upstreams = &exchange.local().upstreams;
+    for made in failed {
+        if let Some(why) = made.opened.why {
+            let _ = upstreams[made.upstream].upstream.policies.falls_back(why);
+        }
+    }
 }
 
 async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Response<Body> {
@@ -309,29 +336,28 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
         if failed.is_empty() {
             exchange.called(opened.why, opened.attempts);
         }
-        let Some(why) = opened.why else {
-            if !failed.is_empty() {
-                exchange.because("fallback");
-            }
-            let made = Made {
-                opened,
-                upstream: at,
-                hold,
-            };
-            return pass(exchange, &prepared, made, !failed.is_empty()).await;
-        };
-        let entry = &local.table.upstreams[at];
-        if let Some(answer) = stale(&mut exchange, &prepared, &entry.upstream, why) {
-            return Box::pin(close(exchange, answer)).await;
-        }
-        let next = entry.instead.filter(|_| {
-            may_go_elsewhere(&prepared, &opened) && entry.upstream.policies.falls_back(why)
-        });
-        failed.push(Made {
+        let made = Made {
             opened,
             upstream: at,
             hold,
+            would_fall_back: Cell::new(false),
+        };
+        let Some(why) = made.opened.why else {
+            if !failed.is_empty() {
+                exchange.because("fallback");
+                fell_back(&exchange, &failed);
+            }
+            return pass(exchange, &prepared, made, !failed.is_empty()).await;
+        };
+        let entry = &local.table.upstreams[at];
+        if let Some(answer) = stale(&mut exchange, &prepared, &entry.upstream, (&made, why)) {
+            fell_back(&exchange, &failed);
+            return Box::pin(close(exchange, answer)).await;
+        }
+        let next = entry.instead.filter(|_| {
+            may_go_elsewhere(&prepared, &made.opened) && made.is_covered(&entry.upstream)
         });
+        failed.push(made);
         match next {
             // The configuration has no cycles; this holds all the same.
             Some(next) if failed.len() < local.upstreams.len() => at = next,
@@ -343,8 +369,9 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
     {
         return Box::pin(close(exchange, answer)).await;
     }
-    for made in &failed {
+    for (number, made) in failed.iter().enumerate() {
         if let Some(answer) = fixed(&mut exchange, made) {
+            fell_back(&exchange, &failed[..=number]);
             return Box::pin(close(exchange, answer)).await;
         }
     }
@@ -480,12 +507,14 @@ fn stale(
     exchange: &mut Exchange,
     prepared: &Prepared,
     upstream: &Upstream,
-    why: Why,
+    (made, why): (&Made, Why),
 ) -> Option<Response<Body>> {
     let (stale, key) = upstream.stale.as_ref().zip(prepared.stale_key.as_ref())?;
     let asked = prepared.template.headers.borrow();
     let mut answer = stale.recall(key, &asked, exchange.began())?;
-    if !upstream.policies.falls_back(why) {
+    if made.is_covered(upstream) {
+        fell_back(exchange, std::slice::from_ref(made));
+    } else {
         let local = Rc::clone(exchange.local());
         let degrade = local.table.degrade.as_ref()?;
         let mode = degrade.mode().filter(|_| degrade.serves_stale(why))?;
@@ -500,8 +529,8 @@ fn stale(
 fn fixed(exchange: &mut Exchange, made: &Made) -> Option<Response<Body>> {
     let local = Rc::clone(exchange.local());
     let upstream = &local.table.upstreams[made.upstream].upstream;
-    let (fixed, why) = upstream.fixed.as_ref().zip(made.opened.why)?;
-    if !upstream.policies.falls_back(why) {
+    let fixed = upstream.fixed.as_ref()?;
+    if !made.is_covered(upstream) {
         return None;
     }
     exchange.because("static");

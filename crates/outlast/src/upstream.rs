@@ -211,6 +211,12 @@ impl Upstream {
         breaker.is_some()
     }
 
+    /// Whether a fallback may answer instead of the dependency. Counts nothing: for those who do not
+    /// know yet whether theirs will answer.
+    pub fn covers(&self, why: Why) -> bool {
+        self.inner.core.covers(why)
+    }
+
     /// Whether a fallback may answer instead of the dependency, by the upstream's
     /// [`fallback::Config`](crate::fallback::Config); counts it if so. For those who bring their own
     /// fallback to an [`Opened`](crate::Opened) call; the others ask by themselves.

@@ -23,7 +23,7 @@ use outlast_saga::store::StoreError;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Made, Prepared, degraded};
+use super::{Made, Prepared, degraded, fell_back};
 use crate::admin::{new_id, time};
 use crate::answer::Body;
 use crate::exchange::Exchange;
@@ -45,17 +45,23 @@ pub(super) async fn instead(
     }
     let table = Arc::clone(&exchange.local().table);
     let upstream = |made: &Made| &table.upstreams[made.upstream].upstream;
-    let line = failed.iter().find_map(|made| {
-        let name = line_of(upstream(made), made)?;
-        Some((made, queues.named(name)?))
+    let line = failed.iter().enumerate().find_map(|(number, made)| {
+        let (name, is_fallback) = line_of(upstream(made), made)?;
+        let others = number + usize::from(is_fallback);
+        Some((made, queues.named(name)?, &failed[..others]))
     });
-    let (made, line) = line?;
+    let (made, line, answered) = line?;
     let is_safe = |made: &Made| may_be_done_later(prepared, made, upstream(made), line);
     if !failed.iter().all(is_safe) {
         line.counts.refused(Refused::InDoubt);
         return None;
     }
-    push(exchange, prepared, upstream(made), line).await
+    let answer = push(exchange, prepared, upstream(made), line).await?;
+    // What there is no room for is refused, and nothing has answered.
+    if answer.status() == StatusCode::ACCEPTED {
+        fell_back(exchange, answered);
+    }
+    Some(answer)
 }
 
 /// Queues a request behind those of its key that wait; `None` if there are none.
@@ -124,8 +130,8 @@ fn may_wait(prepared: &Prepared) -> bool {
     template.dialect == Dialect::Http && !template.method.is_safe() && !prepared.may_switch
 }
 
-/// The queue for a call that ended like this.
-fn line_of<'a>(upstream: &'a Upstream, made: &Made) -> Option<&'a str> {
+/// The queue for a call that ended like this, and whether that is its upstream's fallback.
+fn line_of<'a>(upstream: &'a Upstream, made: &Made) -> Option<(&'a str, bool)> {
     let why = made.opened.why?;
     match why {
         Why::Rejected(_)
@@ -135,10 +141,10 @@ fn line_of<'a>(upstream: &'a Upstream, made: &Made) -> Option<&'a str> {
     }
     let hold = upstream.plan.hold.as_deref();
     if hold.is_some() && was_declined(why, made.opened.attempts) {
-        return hold;
+        return hold.map(|hold| (hold, false));
     }
     let queue = upstream.plan.fallback.queue.as_deref()?;
-    upstream.policies.falls_back(why).then_some(queue)
+    made.is_covered(upstream).then_some((queue, true))
 }
 
 /// Whether it was the endpoints that did not take a call, and not the gateway that turned it away.

@@ -67,6 +67,36 @@ upstreams:
     assert_eq!((answer.status, answer.text().as_str()), (203, "[]"));
     assert_eq!(answer.headers["x-degraded"], "static");
     assert_eq!(answer.headers["content-type"], "application/json");
+    let fallbacks = |name| upstream_status(&gateway, name).fallbacks;
+    assert_eq!((fallbacks("first"), fallbacks("second")), (2, 0));
+}
+
+#[test]
+fn a_fallback_that_fails_too_has_not_answered() {
+    let chain = |enforce: &str| {
+        gateway(
+            &format!(
+                "
+gateway: {{ listen: 127.0.0.1:0, admin: off }}
+routes: {{ all: {{ match: /**, upstream: first }} }}
+upstreams:
+  first: {{ endpoints: http://{{}}, fallback: {{ upstream: second }} }}
+  second: {{ endpoints: http://{{}}, fallback: {{ upstream: third }} }}
+  third: {{ endpoints: http://{{}}, fallback: {{ stale: 1m, static: {{ body: x }}, enforce: {enforce} }} }}
+"
+            ),
+            &[free_address(), free_address(), free_address()],
+        )
+    };
+    let fallbacks = |gateway: &_| {
+        ["first", "second", "third"].map(|name| upstream_status(gateway, name).fallbacks)
+    };
+    let shadow = chain("false");
+    assert_eq!(curl(&[&url(&shadow, "/")]).status, 502);
+    assert_eq!(fallbacks(&shadow), [0; 3]);
+    let enforced = chain("true");
+    assert_eq!(curl(&[&url(&enforced, "/")]).text(), "x");
+    assert_eq!(fallbacks(&enforced), [1; 3]);
 }
 
 #[test]

@@ -15,7 +15,8 @@ use outlast_gateway::{Gateway, Options};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Curled, Seen, Upstream, curl, free_address, gateway, read, status, url, wait_until,
+    Curled, Seen, Upstream, curl, free_address, gateway, read, status, upstream_status, url,
+    wait_until,
 };
 
 /// A plan with one upstream and the queue `receipts`, which have these keys beside their own.
@@ -451,6 +452,8 @@ fn what_there_is_no_room_for_is_refused_and_nothing_answers_in_its_place() {
     let chunked = ["-H", "Transfer-Encoding: chunked", "-d", &large];
     assert_eq!(post(&gateway, "/r", &chunked).status, 203);
     assert_eq!(line(&gateway)["pushed"], 2);
+    // Three times the queue, three times the fixed answer; a refusal stands in for nothing.
+    assert_eq!(upstream_status(&gateway, "up").fallbacks, 6);
 }
 
 #[test]
