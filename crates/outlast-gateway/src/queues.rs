@@ -2,7 +2,7 @@
 //!
 //! A delivery goes through its upstream's policies as a client's request would, on one of the workers. It
 //! begins when a breaker lets it pass, and while the gateway serves; while no breaker is closed, one at a
-//! time, so that a trial that fails costs one request an attempt. What is in a queue stays there over
+//! time, so that a trial that fails costs one request an attempt. What a policy turns away has lost none. What is in a queue stays there over
 //! restarts, and over reloads that take its upstream away.
 
 mod deliver;
@@ -55,6 +55,8 @@ pub(crate) enum Came {
     Transient,
     Permanent,
     Unknown,
+    /// A policy turned it away.
+    NotMade,
 }
 
 /// Why a request was not queued that would have been.
@@ -225,11 +227,12 @@ impl LineCounts {
 }
 
 impl Came {
-    pub(crate) const ALL: [Came; 4] = [
+    pub(crate) const ALL: [Came; 5] = [
         Came::Delivered,
         Came::Transient,
         Came::Permanent,
         Came::Unknown,
+        Came::NotMade,
     ];
 
     /// A stable snake_case name.
@@ -239,6 +242,7 @@ impl Came {
             Came::Transient => "transient",
             Came::Permanent => "permanent",
             Came::Unknown => "unknown",
+            Came::NotMade => "not_made",
         }
     }
 }

@@ -40,6 +40,7 @@ impl Receiver {
             Ok(()) => Came::Delivered,
             Err(DeliveryError::Permanent(_)) => Came::Permanent,
             Err(DeliveryError::Unknown(_)) => Came::Unknown,
+            Err(DeliveryError::NotMade { .. }) => Came::NotMade,
             Err(_) => Came::Transient,
         });
         came
@@ -60,9 +61,19 @@ impl Receiver {
             deadline: Instant::now() + self.line.plan.timeout,
         });
         let answer = match answered.await {
-            Answered::Unsent { error, after } => {
+            Answered::Unsent {
+                error,
+                after,
+                tried,
+            } => {
                 let error = format!("{upstream} was not asked: {error}");
-                return Err(transient(error, after));
+                return Err(match (tried, after) {
+                    (true, after) => transient(error, after),
+                    (false, None) => DeliveryError::not_made(error),
+                    (false, Some(after)) => {
+                        DeliveryError::not_made_after(error, after.min(LONGEST_PAUSE))
+                    }
+                });
             }
             Answered::Lost(error) => {
                 return Err(DeliveryError::unknown(format!("{upstream}: {error}")));

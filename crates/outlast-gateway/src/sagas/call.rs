@@ -60,10 +60,12 @@ pub(crate) type Asked = (Call, oneshot::Sender<Answered>);
 /// What came of it.
 #[derive(Debug)]
 pub(crate) enum Answered {
-    /// Nobody was asked.
+    /// Nobody has got it.
     Unsent {
         error: String,
         after: Option<Duration>,
+        /// Whether somebody was tried, and no policy turned it away before.
+        tried: bool,
     },
     /// Somebody may have been, and nobody has answered.
     Lost(String),
@@ -98,7 +100,11 @@ async fn make(worker: &Worker, mut call: Call) -> Answered {
     let named = |local: &&Rc<LocalUpstream>| local.upstream.plan.name == call.to.upstream;
     let Some(local) = local.upstreams.iter().find(named).cloned() else {
         let error = "the policy file has it no more".to_owned();
-        return Answered::Unsent { error, after: None };
+        return Answered::Unsent {
+            error,
+            after: None,
+            tried: false,
+        };
     };
     let upstream = &local.upstream;
     if let Some(key) = call.key.clone() {
@@ -109,7 +115,11 @@ async fn make(worker: &Worker, mut call: Call) -> Answered {
     let opened = ask(&local, worker.index, &call, &lost).await;
     let is_lost = || lost.get() > 0;
     let Opened {
-        result, open, why, ..
+        result,
+        open,
+        why,
+        attempts,
+        ..
     } = opened;
     let head = match result {
         Ok(head) => head,
@@ -117,7 +127,11 @@ async fn make(worker: &Worker, mut call: Call) -> Answered {
         Err(error) => {
             let after = error.rejection().and_then(|stop| stop.retry_after);
             let error = error.to_string();
-            return Answered::Unsent { error, after };
+            return Answered::Unsent {
+                error,
+                after,
+                tried: attempts > 0,
+            };
         }
     };
     let status = head.response.status();

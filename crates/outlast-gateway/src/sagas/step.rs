@@ -127,7 +127,7 @@ async fn send(made: &Arc<Made>, callers: &Callers, attempt: &Attempt) -> Result<
         deadline: Instant::now() + request.timeout,
     });
     match answered.await {
-        Answered::Unsent { error, after } => {
+        Answered::Unsent { error, after, .. } => {
             let error = format!("{upstream} was not asked: {error}");
             Err(transient(error, after))
         }

@@ -352,6 +352,45 @@ fn a_closed_breaker_lets_requests_wait_without_losing_attempts() {
 }
 
 #[test]
+fn what_a_policy_turns_away_waits_without_losing_attempts() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Upstream::start();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    up.answers(move |seen| {
+        if seen.target == "/holds" {
+            released.lock().unwrap().recv().unwrap();
+        }
+        status(200)
+    });
+    let text = plan(folder.path(), "bulkhead: 1", "").replace("attempts: 24", "attempts: 2");
+    let gateway = gateway(&text.replace("deadline: 5s", "deadline: 1m"), &[up.address]);
+    std::thread::scope(|scope| {
+        let holds = scope.spawn(|| curl(&[&url(&gateway, "/holds")]).status);
+        wait_until("the only seat is taken", || !up.seen().is_empty());
+        for key in ["1", "2", "3"] {
+            assert_eq!(keyed(&gateway, key, "x").status, 202);
+        }
+        let not_made = || line(&gateway)["attempts"]["not_made"].as_u64().unwrap();
+        wait_until("each was turned away often", || not_made() >= 9);
+        let told = ask(&gateway, "/queues/receipts", &[]).json();
+        for told in told["messages"].as_array().unwrap() {
+            assert!(told["attempts"].as_u64().unwrap() <= 1, "{told}");
+            assert_eq!(told["status"], "waiting", "{told}");
+        }
+        release.send(()).unwrap();
+        assert_eq!(holds.join().unwrap(), 200);
+        wait_until("all is delivered", || is_drained(&gateway));
+    });
+    assert_eq!(
+        (line(&gateway)["dead"].clone(), up.seen().len()),
+        (json!(0), 4)
+    );
+    let told = ask(&gateway, "/queues/receipts/1", &[]).json();
+    assert_eq!(told["attempts"], 1, "{told}");
+}
+
+#[test]
 fn a_poison_request_blocks_its_key_only_until_it_is_dead() {
     let folder = tempfile::tempdir().unwrap();
     let up = Upstream::start();

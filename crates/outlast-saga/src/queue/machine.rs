@@ -115,6 +115,8 @@ pub enum Verdict {
     Delivered,
     /// It is tried again.
     Again {
+        /// How many attempts it has had: one that was not made is none.
+        attempts: u32,
         /// No sooner than this.
         due: Stamp,
         /// Why.
@@ -223,18 +225,37 @@ impl Machine {
             Err(DeliveryError::Permanent(error)) => return Verdict::Dead { error },
             Err(DeliveryError::Transient { error, after }) => (error, after),
             Err(DeliveryError::Unknown(error)) => (error, None),
+            Err(DeliveryError::NotMade { error, after }) => {
+                self.pace.turned_away(now);
+                let due = self.due(place, entry.attempts, after, now);
+                let attempts = entry.attempts.saturating_sub(1);
+                return Verdict::Again {
+                    attempts,
+                    due,
+                    error,
+                };
+            }
         };
         self.pace.failed(now);
-        if entry.attempts >= self.tries.attempts() {
-            let error = format!("given up after {} attempts: {error}", entry.attempts);
+        let attempts = entry.attempts;
+        if attempts >= self.tries.attempts() {
+            let error = format!("given up after {attempts} attempts: {error}");
             return Verdict::Dead { error };
         }
+        let due = self.due(place, attempts, after, now);
+        Verdict::Again {
+            attempts,
+            due,
+            error,
+        }
+    }
+
+    /// When an attempt follows this one.
+    fn due(&self, place: i64, attempt: u32, after: Option<Duration>, now: Stamp) -> Stamp {
         // The same for the same attempt, and another one for each message.
-        let unit = Rng::new(mix(place as u64) ^ u64::from(entry.attempts)).unit();
-        let wait = self.tries.wait(entry.attempts, unit);
-        let wait = wait.max(after.unwrap_or_default()).min(LONGEST_WAIT);
-        let due = now.after(wait);
-        Verdict::Again { due, error }
+        let unit = Rng::new(mix(place as u64) ^ u64::from(attempt)).unit();
+        let wait = self.tries.wait(attempt, unit);
+        now.after(wait.max(after.unwrap_or_default()).min(LONGEST_WAIT))
     }
 
     /// What became of an attempt is on the disk: its key goes on. Nothing happens if it is not the one
@@ -249,8 +270,8 @@ impl Machine {
                 self.come_back(place);
                 self.forget(place);
             }
-            Verdict::Again { due, .. } => {
-                entry.due = *due;
+            Verdict::Again { attempts, due, .. } => {
+                (entry.attempts, entry.due) = (*attempts, *due);
                 self.come_back(place);
             }
         }

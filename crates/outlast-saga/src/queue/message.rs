@@ -143,6 +143,14 @@ pub enum DeliveryError {
     Permanent(String),
     /// Nobody knows: it is delivered again.
     Unknown(String),
+    /// It was not even tried: something on this side had no room for it. It waits, and has lost no
+    /// attempt; only its age is a bound.
+    NotMade {
+        /// Why.
+        error: String,
+        /// Not before this.
+        after: Option<Duration>,
+    },
 }
 
 impl DeliveryError {
@@ -161,6 +169,18 @@ impl DeliveryError {
     /// It was not delivered, and never will be.
     pub fn permanent(error: impl Into<String>) -> DeliveryError {
         DeliveryError::Permanent(error.into())
+    }
+
+    /// It was not even tried, because of a limit on this side: it loses no attempt.
+    pub fn not_made(error: impl Into<String>) -> DeliveryError {
+        let (error, after) = (error.into(), None);
+        DeliveryError::NotMade { error, after }
+    }
+
+    /// It was not even tried, and need not be before a while.
+    pub fn not_made_after(error: impl Into<String>, after: Duration) -> DeliveryError {
+        let (error, after) = (error.into(), Some(after));
+        DeliveryError::NotMade { error, after }
     }
 
     /// Nobody knows: a connection was cut after something was sent, an answer did not come.
@@ -230,7 +250,7 @@ pub struct Kept {
     pub pushed: Stamp,
     /// No delivery begins later.
     pub expires: Stamp,
-    /// How many attempts were begun; since somebody had it tried again, if somebody did.
+    /// How many attempts were made, or may have been; since somebody had it tried again, if somebody did.
     pub attempts: u32,
     /// The next one begins no sooner, while it waits.
     pub due: Stamp,

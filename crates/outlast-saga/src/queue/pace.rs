@@ -83,6 +83,22 @@ impl Pace {
     pub fn failed(&mut self, now: Stamp) {
         self.fill(now);
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        self.fall(now);
+        if self.failures_in_a_row >= FAILURES_OF_AN_OUTAGE {
+            self.rate = self.slowest;
+        }
+        self.tokens = self.tokens.min(self.burst());
+    }
+
+    /// A limit on this side turned a delivery away: the pace is too fast for it, and the receiver may
+    /// well be there.
+    pub fn turned_away(&mut self, now: Stamp) {
+        self.fill(now);
+        self.fall(now);
+        self.tokens = self.tokens.min(self.burst());
+    }
+
+    fn fall(&mut self, now: Stamp) {
         let is_early = self
             .fell
             .is_some_and(|fell| now.since(fell) < BETWEEN_FALLS);
@@ -91,10 +107,6 @@ impl Pace {
             self.rate = self.threshold;
             self.fell = Some(now);
         }
-        if self.failures_in_a_row >= FAILURES_OF_AN_OUTAGE {
-            self.rate = self.slowest;
-        }
-        self.tokens = self.tokens.min(self.burst());
     }
 
     fn fill(&mut self, now: Stamp) {
@@ -169,6 +181,18 @@ mod tests {
         assert!(pace.rate() > 290.0, "{}", pace.rate());
         pace.failed(Stamp(40_000));
         assert_eq!(pace.rate(), 10.0, "an outage");
+    }
+
+    #[test]
+    fn a_limit_on_this_side_is_no_outage() {
+        let mut pace = Pace::new(10.0, 1000.0, Stamp(0));
+        begun(&mut pace, 0, 20_000, true);
+        (0..100).for_each(|_| pace.turned_away(Stamp(20_000)));
+        assert_eq!(pace.rate(), 500.0, "once a second");
+        (0..100).for_each(|_| pace.turned_away(Stamp(21_000)));
+        assert_eq!(pace.rate(), 250.0);
+        (22..60).for_each(|second| pace.turned_away(Stamp(second * 1000)));
+        assert_eq!(pace.rate(), 10.0, "and no slower");
     }
 
     #[test]

@@ -213,7 +213,12 @@ impl<S: Store> Inner<S> {
         let at = self.clock.now();
         let change = match verdict.clone() {
             Verdict::Delivered => Change::Delivered { at },
-            Verdict::Again { due, error } => Change::Again {
+            Verdict::Again {
+                attempts,
+                due,
+                error,
+            } => Change::Again {
+                attempts,
                 due,
                 error: shortened(error),
             },

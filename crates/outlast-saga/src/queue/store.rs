@@ -73,8 +73,10 @@ pub enum Change {
         /// Which one.
         attempt: u32,
     },
-    /// One that waits: it failed, and is tried again.
+    /// One that waits: it failed, or was not even tried, and is tried again.
     Again {
+        /// How many attempts it has had.
+        attempts: u32,
         /// No sooner than this.
         due: Stamp,
         /// Why.

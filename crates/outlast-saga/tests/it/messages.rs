@@ -90,8 +90,19 @@ pub async fn keeps_messages(store: impl Store) {
 async fn attempts_and_dead_letters(store: &impl Store, a: i64, as_pushed: &Kept) {
     let change = |place, change| store.change("q", place, change);
     assert_eq!(change(a, Change::Attempt { attempt: 1 }).await, Ok(true));
-    let (due, error) = (Stamp(2000), "busy".to_owned());
-    assert_eq!(change(a, Change::Again { due, error }).await, Ok(true));
+    let again = |attempts, error: &str| Change::Again {
+        attempts,
+        due: Stamp(2000),
+        error: error.to_owned(),
+    };
+    assert_eq!(change(a, again(1, "busy")).await, Ok(true));
+    assert_eq!(change(a, Change::Attempt { attempt: 2 }).await, Ok(true));
+    // One that was not made is none, also when it was the first.
+    for attempts in [1, 0] {
+        assert_eq!(change(a, again(attempts, "busy")).await, Ok(true));
+        let known = store.message("q", "a").await.unwrap().unwrap();
+        assert_eq!(known.attempts, attempts);
+    }
     assert_eq!(change(a, Change::Attempt { attempt: 2 }).await, Ok(true));
     let tried = Kept {
         attempts: 2,
@@ -118,11 +129,7 @@ async fn attempts_and_dead_letters(store: &impl Store, a: i64, as_pushed: &Kept)
     assert_eq!(change(a, died(3000)).await, Ok(true));
     assert_eq!(change(a, died(3000)).await, Ok(false));
     assert_eq!(change(a, Change::Attempt { attempt: 3 }).await, Ok(false));
-    let again = Change::Again {
-        due: Stamp(1),
-        error: String::new(),
-    };
-    assert_eq!(change(a, again).await, Ok(false));
+    assert_eq!(change(a, again(2, "")).await, Ok(false));
     assert_eq!(
         change(a, Change::Delivered { at: Stamp(1) }).await,
         Ok(false)

@@ -120,6 +120,28 @@ fn one_of_each_key_and_all_without_one() {
 }
 
 #[test]
+fn one_that_was_not_made_loses_no_attempt_and_waits_only_for_its_time() {
+    let mut stage = Stage::quick();
+    stage.push_for("a", 600 * SECOND);
+    stage.push("a");
+    let away = || Err(DeliveryError::not_made("full"));
+    assert_eq!(stage.pass(SECOND), "1.1");
+    stage.end(1, busy());
+    for _ in 0..10 {
+        assert_eq!(stage.pass(10 * SECOND), "1.2", "its key waits behind it");
+        let verdict = stage.end(1, away());
+        assert!(matches!(verdict, Verdict::Again { attempts: 1, .. }));
+    }
+    assert_eq!(stage.pass(10 * SECOND), "1.2");
+    let later = DeliveryError::not_made_after("full", 20 * SECOND);
+    stage.end(1, Err(later));
+    assert_eq!(stage.pass(19 * SECOND), "");
+    assert_eq!(stage.pass(SECOND), "1.2");
+    stage.end(1, away());
+    assert_eq!(stage.pass(600 * SECOND), "-1", "it is too old");
+}
+
+#[test]
 fn no_more_at_once_than_may_be() {
     let mut stage = Stage::quick();
     [""; 4].iter().for_each(|key| stage.push(key));
@@ -137,7 +159,12 @@ fn what_fails_is_tried_again_and_blocks_its_key_only_until_it_is_dead() {
     assert_eq!(stage.pass(SECOND), "1.1 3.1");
     let due = stage.now.after(SECOND);
     let error = "busy".to_owned();
-    assert_eq!(stage.end(1, busy()), Verdict::Again { due, error });
+    let again = Verdict::Again {
+        attempts: 1,
+        due,
+        error,
+    };
+    assert_eq!(stage.end(1, busy()), again);
     stage.end(3, Ok(()));
     assert_eq!(stage.pass(SECOND / 2), "4.1", "other keys go on");
     assert_eq!(stage.pass(SECOND / 2), "1.2");
@@ -418,6 +445,9 @@ impl Model {
                 .stage
                 .decide(place, Err(DeliveryError::permanent("no"))),
             (_, 7) => self.stage.decide(place, Err(DeliveryError::unknown("cut"))),
+            (_, 8) => self
+                .stage
+                .decide(place, Err(DeliveryError::not_made("full"))),
             _ => self.stage.decide(place, busy()),
         };
         self.ended.push((place, attempt, verdict));

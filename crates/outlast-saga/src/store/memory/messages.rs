@@ -143,7 +143,11 @@ impl One {
         let kept = &mut self.kept;
         match change {
             Change::Attempt { attempt } => kept.attempts = attempt,
-            Change::Again { due, error } => (kept.due, kept.error) = (due, Some(error)),
+            Change::Again {
+                attempts,
+                due,
+                error,
+            } => (kept.attempts, kept.due, kept.error) = (attempts, due, Some(error)),
             Change::Delivered { at } => {
                 (kept.state, kept.ended) = (State::Delivered, Some(at));
                 self.payload = Vec::new();

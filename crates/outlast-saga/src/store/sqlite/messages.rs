@@ -194,10 +194,18 @@ fn change(connection: &Connection, place: i64, change: &Change) -> rusqlite::Res
                  ON CONFLICT (place) DO UPDATE SET attempts = excluded.attempts";
             run(connection, text, params![place, attempt])
         }
-        Change::Again { due, error } => {
-            let text = "UPDATE attempt SET due = ?2, error = ?3 WHERE place = ?1 AND EXISTS \
+        Change::Again {
+            attempts,
+            due,
+            error,
+        } => {
+            let text = "UPDATE attempt SET due = ?2, error = ?3, attempts = ?4 WHERE place = ?1 AND EXISTS \
                  (SELECT 1 FROM message WHERE message.place = ?1 AND state = 0)";
-            run(connection, text, params![place, due.0 as i64, error])
+            run(
+                connection,
+                text,
+                params![place, due.0 as i64, error, attempts],
+            )
         }
         Change::Delivered { at } => {
             let text = "UPDATE message SET state = 20, ended = ?2, payload = NULL, attempts = \

@@ -221,7 +221,11 @@ impl<'a> Changes<'a> {
     fn push(&mut self, place: i64, change: &'a Change) {
         let (kind, attempts, at, error) = match change {
             Change::Attempt { attempt } => (0, *attempt, 0, None),
-            Change::Again { due, error } => (1, 0, due.0, Some(&**error)),
+            Change::Again {
+                attempts,
+                due,
+                error,
+            } => (1, *attempts, due.0, Some(&**error)),
             Change::Delivered { at } => (2, 0, at.0, None),
             Change::Died { at, error } => (3, 0, at.0, Some(&**error)),
             Change::Retried { .. } | Change::Dropped { .. } => {

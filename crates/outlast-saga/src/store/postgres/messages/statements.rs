@@ -51,7 +51,7 @@ pub(super) const CHANGE: &str = "WITH new AS (\
      moved AS (\
        UPDATE outlast_message message SET \
          state = CASE new.kind WHEN 2 THEN 20 WHEN 3 THEN 1 ELSE 0 END, \
-         attempts = CASE new.kind WHEN 0 THEN new.attempts ELSE message.attempts END, \
+         attempts = CASE WHEN new.kind <= 1 THEN new.attempts ELSE message.attempts END, \
          due = CASE new.kind WHEN 1 THEN new.at ELSE message.due END, \
          ended = CASE WHEN new.kind >= 2 THEN new.at END, \
          error = CASE new.kind WHEN 0 THEN message.error ELSE new.error END, \
