@@ -1,6 +1,6 @@
 //! Sagas of a policy file, with a real gateway and five services that keep ledgers.
 
-mod clock;
+pub(crate) mod clock;
 pub(crate) mod disk;
 mod poison;
 pub(crate) mod shared;

@@ -1,6 +1,7 @@
 //! Two gateways that share a database: either takes requests, and one of them delivers.
 
 use super::*;
+use crate::sagas::clock::fake::Clock;
 use crate::sagas::shared::server::Server;
 
 /// A database, a receiver and two gateways; the receiver does not run yet.
@@ -12,21 +13,27 @@ struct Two {
 
 impl Two {
     fn open(lease: &str) -> Two {
+        Two::open_with(lease, Vec::new())
+    }
+
+    /// With something that runs the second one.
+    fn open_with(lease: &str, runs: Vec<String>) -> Two {
         let server = Server::start();
         let database = server.database("shop");
         let to = free();
-        let post = |name: &str| {
+        let post = |name: &str, runs: Vec<String>| {
             let (listen, admin) = (free(), free());
             let plan = format!(
                 "{}store: {{ postgres: '{database}', name: {name}, lease: {lease} }}\n",
                 plan((listen, admin, to), PACE)
             );
             let mut post = Post::with(&plan, (listen, admin, to));
+            post.runs = runs;
             post.serve();
             post
         };
         Two {
-            posts: [post("first"), post("second")],
+            posts: [post("first", Vec::new()), post("second", runs)],
             _server: server,
         }
     }
@@ -155,6 +162,32 @@ fn a_gateway_that_stood_still_past_its_lease_changes_nothing_that_the_other_did(
     let ledger = two.ledger();
     assert_eq!(ledger.len(), 3240);
     compare(&ledger, &taken);
+}
+
+#[test]
+fn a_gateway_whose_clock_is_an_hour_ahead_finds_no_request_too_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::new(folder.path());
+    clock.set(3600);
+    let mut runs = vec!["env".to_owned()];
+    for (name, value) in clock.environment() {
+        runs.push(format!("{name}={}", value.to_str().unwrap()));
+    }
+    let mut two = Two::open_with("1s", runs);
+    let ids = [0, 1].map(|which: usize| format!("from-{which}"));
+    for (which, id) in ids.iter().enumerate() {
+        let mut client = Client::new(two.posts[which].listen).unwrap();
+        let fields = format!("Idempotency-Key: {id}\r\nOutlast-Queue-Within: 10m\r\n");
+        assert_eq!(client.post(&fields, "7"), Some(202));
+    }
+    // What was taken by the other's clock is delivered by this one's.
+    two.posts[0].kill();
+    two.posts[0].up();
+    two.posts[1].drains();
+    for id in &ids {
+        assert_eq!(two.status(1, id), "delivered", "{id}");
+    }
+    assert_eq!(two.ledger().len(), 2);
 }
 
 const PACE: &str = "pace: { slowest: 200/s, fastest: 600/s }, concurrency: 16";

@@ -4,7 +4,7 @@ use super::*;
 
 #[path = "../../../../outlast-saga/tests/it/clock/fake.rs"]
 #[allow(unreachable_pub, reason = "it is shared with other tests")]
-mod fake;
+pub(crate) mod fake;
 
 use self::fake::Clock;
 
