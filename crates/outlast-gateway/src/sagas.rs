@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use outlast_config::plan::{self, Plan};
-use outlast_saga::store::{Count, Store};
-use outlast_saga::{Limits, Runner, Stamp};
+use outlast_saga::store::{Count, Store, StoreError};
+use outlast_saga::{Blocked, Limits, Runner, Stamp};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -64,8 +64,8 @@ impl Sagas {
             Ok(runner) => runner,
             Err(error) => return Some(Err(format!("sagas: {error}"))),
         };
-        let (keep, phases) = (sagas.keep, phases.subscribe());
-        handle.spawn(go_on(runner.clone(), keep, phases));
+        let keeps = [sagas.keep, sagas.keep_log];
+        handle.spawn(go_on(runner.clone(), keeps, phases.subscribe()));
         Some(Ok(Sagas {
             plan: sagas,
             runner,
@@ -106,11 +106,19 @@ impl Sagas {
 }
 
 /// Until the gateway stops: goes on with what the last process has left, and what others leave, and
-/// forgets what ended long ago.
-async fn go_on(runner: Runner<Chosen>, keep: Duration, mut phases: watch::Receiver<Phase>) {
+/// forgets what ended long ago, logs first.
+async fn go_on(
+    runner: Runner<Chosen>,
+    [keep, keep_log]: [Duration; 2],
+    mut phases: watch::Receiver<Phase>,
+) {
     let work = async {
         resume(&runner).await;
-        tokio::join!(take_over(&runner), forget(&runner, keep))
+        tokio::join!(
+            take_over(&runner),
+            drop_logs(&runner, keep_log),
+            forget(&runner, keep)
+        )
     };
     tokio::select! {
         _ = work => {}
@@ -134,12 +142,13 @@ async fn resume(runner: &Runner<Chosen>) {
             if resumed.sagas > 0 {
                 tracing::info!(sagas = resumed.sagas, "sagas go on");
             }
-            for listed in resumed.blocked {
+            for blocked in resumed.blocked {
                 tracing::error!(
-                    saga = listed.id,
-                    definition = listed.definition,
-                    version = listed.version,
-                    "a saga waits for its definition: put that version back into the file"
+                    definition = blocked.definition.definition,
+                    version = blocked.definition.version,
+                    sagas = blocked.sagas,
+                    ids = named(&blocked),
+                    "sagas wait for their definition: put that version back into the file"
                 );
             }
         }
@@ -147,26 +156,60 @@ async fn resume(runner: &Runner<Chosen>) {
     }
 }
 
-async fn forget(runner: &Runner<Chosen>, keep: Duration) {
-    let mut turn = tokio::time::interval(FORGETTING);
-    loop {
-        turn.tick().await;
-        let now = wall().duration_since(std::time::UNIX_EPOCH);
-        let before = now.unwrap_or_default().saturating_sub(keep);
-        let before = Stamp(u64::try_from(before.as_millis()).unwrap_or(0));
-        match runner.store().forget(before, FORGOTTEN).await {
-            Ok(0) => {}
-            Ok(sagas) => tracing::debug!(sagas, "sagas that ended long ago were forgotten"),
-            Err(error) => tracing::warn!(%error, "sagas could not be forgotten"),
-        }
+/// The first of them; the others are counted.
+fn named(blocked: &Blocked) -> String {
+    let ids = blocked.first.join(", ");
+    match blocked.sagas - blocked.first.len() as u64 {
+        0 => ids,
+        more => format!("{ids}, and {more} more"),
     }
+}
+
+async fn forget(runner: &Runner<Chosen>, keep: Duration) {
+    loop {
+        let forgotten = runner.store().forget(before(keep), AT_ONCE).await;
+        pause(forgotten, "forgotten").await;
+    }
+}
+
+async fn drop_logs(runner: &Runner<Chosen>, keep: Duration) {
+    loop {
+        let dropped = runner.store().compact(before(keep), AT_ONCE).await;
+        pause(dropped, "rid of their logs").await;
+    }
+}
+
+/// When what is dropped now has ended.
+fn before(keep: Duration) -> Stamp {
+    let now = wall().duration_since(std::time::UNIX_EPOCH);
+    let before = now.unwrap_or_default().saturating_sub(keep);
+    Stamp(u64::try_from(before.as_millis()).unwrap_or(0))
+}
+
+/// Until the next turn, which comes soon if there is more to do.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is old is looked for from time to time"
+)]
+async fn pause(sagas: Result<usize, StoreError>, what: &str) {
+    let wait = match sagas {
+        Ok(AT_ONCE..) => SOON,
+        _ => TURN,
+    };
+    match sagas {
+        Ok(0) => {}
+        Ok(sagas) => tracing::debug!(sagas, "sagas that ended long ago were {what}"),
+        Err(error) => tracing::warn!(%error, "sagas could not be {what}"),
+    }
+    tokio::time::sleep(wait).await;
 }
 
 /// For as long it is not counted anew.
 const FRESH: Duration = Duration::from_secs(5);
 /// Whoever scrapes does not wait for a store that is away.
 const LONGEST_COUNT: Duration = Duration::from_secs(1);
-/// With [`FORGOTTEN`], 50 sagas a second: more than a gateway that keeps them for long begins, and little
-/// enough for others to get between.
-const FORGETTING: Duration = Duration::from_secs(10);
-const FORGOTTEN: usize = 500;
+const TURN: Duration = Duration::from_secs(10);
+/// With [`AT_ONCE`], 5,000 sagas a second at most: more than a gateway begins for long, and others get
+/// between.
+const SOON: Duration = Duration::from_millis(100);
+const AT_ONCE: usize = 500;

@@ -84,14 +84,20 @@ async fn stay(store: Chosen, mut phases: watch::Receiver<Phase>) {
     {
         tracing::warn!("what came of the last calls is not written; they are made again");
     }
-    if let Kind::Postgres(store) = store.kind {
-        match tokio::time::timeout(LONGEST_LEAVE, store.leave()).await {
+    match store.kind {
+        Kind::Postgres(store) => match tokio::time::timeout(LONGEST_LEAVE, store.leave()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(%error, "others take sagas over when the lease has ended");
             }
             Err(_) => tracing::warn!("others take sagas over when the lease has ended"),
-        }
+        },
+        // Whatever it was told is on the disk already; this is for whoever copies the file.
+        Kind::Sqlite(store) => match tokio::time::timeout(LONGEST_LEAVE, store.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the store was left with its log"),
+            Err(_) => tracing::warn!("the store was left with its log"),
+        },
     }
 }
 

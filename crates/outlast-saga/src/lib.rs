@@ -50,7 +50,7 @@ pub use crate::flow::{Attempt, Flow, StepError, Was};
 pub use crate::machine::{Acted, At, Found, Illegal, Phase, Saga, StepState};
 #[cfg(feature = "runner")]
 pub use crate::runner::{
-    ControlError, Done, Durations, Limits, Overview, Resumed, Runner, StartError, Started,
+    Blocked, ControlError, Done, Durations, Limits, Overview, Resumed, Runner, StartError, Started,
     StepDone, Ways,
 };
 

@@ -58,6 +58,8 @@ struct Inner<S> {
     seats: Arc<Semaphore>,
     running: Mutex<HashMap<String, mpsc::Sender<Control>>>,
     clock: Clock,
+    /// Why the last record of a saga could not be written, until one can.
+    fails: Mutex<Option<StoreError>>,
 }
 
 /// Bounds on what runs.
@@ -114,8 +116,20 @@ enum Control {
 pub struct Resumed {
     /// So many go on.
     pub sagas: usize,
-    /// Those whose definition is not there any more, or is another one now: they wait for it.
-    pub blocked: Vec<Listed>,
+    /// Those whose definition is not there any more, or is another one now, by their definitions: they
+    /// wait for these.
+    pub blocked: Vec<Blocked>,
+}
+
+/// Sagas of one definition that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// Which it is.
+    pub definition: Known,
+    /// How many there are.
+    pub sagas: u64,
+    /// The ids of the first of them, 20 at most.
+    pub first: Vec<String>,
 }
 
 impl<S: Store> Runner<S> {
@@ -154,6 +168,7 @@ impl<S: Store> Runner<S> {
                 seats: Arc::new(Semaphore::new(limits.running.get())),
                 limits,
                 running: Mutex::default(),
+                fails: Mutex::default(),
             }),
         })
     }
@@ -195,7 +210,7 @@ impl<S: Store> Runner<S> {
         };
         let seats = Arc::clone(&inner.seats);
         let Ok(seat) = seats.try_acquire_owned() else {
-            return self.begun_before(flow, id, &input).await;
+            return self.begun_before(flow, id, &hash_of(&text)).await;
         };
         self.know_pauses().await.map_err(StartError::Store)?;
         let definition = Arc::clone(&flow.definition);
@@ -231,18 +246,20 @@ impl<S: Store> Runner<S> {
     }
 
     /// Goes on with all that had not ended when the last process did, and that no other runner goes on
-    /// with. Call it once, at the start; it returns when all of them go on.
+    /// with. Call it once, at the start; it returns when all of them go on, and those that cannot are
+    /// counted. The first go on before the others are looked at.
     ///
     /// # Errors
     /// If the store fails, or the log of a saga cannot be; the others go on all the same.
     pub async fn resume(&self) -> Result<Resumed, StoreError> {
         self.know_pauses().await?;
-        let mut resumed = Resumed {
-            sagas: 0,
-            blocked: self.blocked().await?,
-        };
-        self.claim(&mut resumed.sagas).await?;
-        Ok(resumed)
+        let mut sagas = 0;
+        let (claimed, blocked) = tokio::join!(self.claim(&mut sagas), self.blocked());
+        claimed?;
+        Ok(Resumed {
+            sagas,
+            blocked: blocked?,
+        })
     }
 
     /// Goes on with what other runners on the same store leave, when they end or stand still, and heeds
@@ -265,8 +282,8 @@ impl<S: Store> Runner<S> {
         }
     }
 
-    /// All that have not ended and whose definition is not here.
-    async fn blocked(&self) -> Result<Vec<Listed>, StoreError> {
+    /// Those that have not ended and whose definition is not here.
+    async fn blocked(&self) -> Result<Vec<Blocked>, StoreError> {
         let mut blocked = Vec::new();
         for state in [State::Open, State::Waiting] {
             let mut after = 0;
@@ -276,8 +293,13 @@ impl<S: Store> Runner<S> {
                     break;
                 };
                 after = last.place;
-                let is_blocked = |listed: &Listed| self.flow_of(listed).is_none();
-                blocked.extend(page.into_iter().filter(is_blocked));
+                for listed in page {
+                    if self.flow_of(&listed).is_none() {
+                        count_blocked(&mut blocked, listed);
+                    }
+                }
+                // What goes on comes first: a file is read without ever waiting.
+                tokio::task::yield_now().await;
             }
         }
         Ok(blocked)
@@ -362,10 +384,11 @@ impl<S: Store> Runner<S> {
         flow.filter(|flow| flow.hash == listed.hash).cloned()
     }
 
-    /// Cancels a saga: what was done is undone.
+    /// Cancels a saga: what was done is undone. It is on the disk when this returns.
     ///
     /// # Errors
-    /// If there is none, it has ended, or there is no way back.
+    /// If there is none, it has ended, or there is no way back; [`ControlError::Slow`] if it is not on the
+    /// disk after 5 s.
     pub async fn cancel(&self, id: &str, by: &str, reason: &str) -> Result<(), ControlError> {
         let (by, reason) = (by.to_owned(), reason.to_owned());
         self.control(id, |done| Control::Cancel { by, reason, done })
@@ -376,7 +399,8 @@ impl<S: Store> Runner<S> {
     /// it for done (or undone) by other means.
     ///
     /// # Errors
-    /// If there is no such saga or step, the step needs nobody, or that cannot be done about it.
+    /// If there is no such saga or step, the step needs nobody, or that cannot be done about it;
+    /// [`ControlError::Slow`] if it is not on the disk after 5 s.
     pub async fn handle(
         &self,
         id: &str,
@@ -471,23 +495,43 @@ impl<S: Store> Runner<S> {
         id: &str,
         control: impl FnOnce(oneshot::Sender<Result<(), ControlError>>) -> Control,
     ) -> Result<(), ControlError> {
+        let end = Instant::now() + LONGEST_CONTROL;
         let known = self.running().get(id).cloned();
         let (done, told) = oneshot::channel();
         let mut wanted = Some(control(done));
-        if let Some(sender) = known {
-            let sent = sender
-                .send(wanted.take().expect("it was made just now"))
-                .await;
-            // It has come to rest just now.
-            wanted = sent.err().map(|unsent| unsent.0);
+        let ask = async {
+            if let Some(sender) = known {
+                let sent = sender
+                    .send(wanted.take().expect("it was made just now"))
+                    .await;
+                // It has come to rest just now.
+                wanted = sent.err().map(|unsent| unsent.0);
+            }
+            match wanted {
+                Some(control) => self.wake_up(id, control).await,
+                None => Ok(()),
+            }
+        };
+        // Whether it was heard is not known then: what has begun goes on without whoever asked.
+        let asked = tokio::time::timeout_at(end, ask).await;
+        asked.unwrap_or_else(|_| Err(self.slow(true)))?;
+        match tokio::time::timeout_at(end, told).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) => Err(self.elsewhere(id).await),
+            Err(_) => Err(self.slow(true)),
         }
-        if let Some(control) = wanted {
-            self.wake_up(id, control).await?;
+    }
+
+    fn slow(&self, may_take_effect: bool) -> ControlError {
+        ControlError::Slow {
+            may_take_effect,
+            store: self.fails().clone(),
         }
-        match told.await {
-            Ok(done) => done,
-            Err(_) => Err(self.elsewhere(id).await),
-        }
+    }
+
+    fn fails(&self) -> MutexGuard<'_, Option<StoreError>> {
+        let fails = &self.inner.fails;
+        fails.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn elsewhere(&self, id: &str) -> ControlError {
@@ -502,6 +546,9 @@ impl<S: Store> Runner<S> {
         let inner = &self.inner;
         let listed = inner.store.find(id).await.map_err(ControlError::Store)?;
         let listed = listed.ok_or(ControlError::NoSaga)?;
+        if !listed.has_log {
+            return Err(ControlError::LogDropped);
+        }
         let flow = self.flow_of(&listed).ok_or(ControlError::Blocked)?;
         let seats = Arc::clone(&inner.seats);
         let seat = seats.acquire_owned().await.expect("it is never closed");
@@ -519,7 +566,7 @@ impl<S: Store> Runner<S> {
         control: Control,
     ) -> Result<(), ControlError> {
         let (store, id) = (&self.inner.store, &listed.id);
-        let has_ended = matches!(listed.state, State::Completed | State::Compensated);
+        let has_ended = listed.state.has_ended();
         if !has_ended && !store.take(id).await.map_err(ControlError::Store)? {
             return Err(self.elsewhere(id).await);
         }
@@ -619,6 +666,28 @@ pub(crate) async fn to_its_end<T: Send + 'static>(
     ended.map_err(|error| StoreError::Failed(error.to_string()))
 }
 
+fn count_blocked(blocked: &mut Vec<Blocked>, listed: Listed) {
+    let definition = Known {
+        definition: listed.definition,
+        version: listed.version,
+        hash: listed.hash,
+    };
+    let known = blocked.iter().position(|one| one.definition == definition);
+    let known = known.unwrap_or_else(|| {
+        blocked.push(Blocked {
+            definition,
+            sagas: 0,
+            first: Vec::new(),
+        });
+        blocked.len() - 1
+    });
+    let one = &mut blocked[known];
+    one.sagas += 1;
+    if one.first.len() < MOST_NAMED {
+        one.first.push(listed.id);
+    }
+}
+
 fn hash_of(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -634,5 +703,9 @@ pub(crate) fn outputs_of(saga: &Saga) -> Vec<(String, Value)> {
 
 const PAGE: usize = 256;
 const INBOX: usize = 16;
+/// Whoever asks for something hears by then what is known. A database that is restarted takes less.
+const LONGEST_CONTROL: Duration = Duration::from_secs(5);
+/// Of sagas that are blocked; the others are counted.
+const MOST_NAMED: usize = 20;
 /// Ids are parts of keys, paths and headers.
 const MOST_ID: usize = 200;

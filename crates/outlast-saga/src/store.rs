@@ -72,6 +72,14 @@ impl State {
         }
     }
 
+    /// Whether nothing happens to it any more.
+    pub const fn has_ended(self) -> bool {
+        match self {
+            State::Completed | State::Compensated => true,
+            State::Open | State::Waiting => false,
+        }
+    }
+
     #[cfg(feature = "runner")]
     pub(crate) const fn number(self) -> i64 {
         match self {
@@ -118,10 +126,16 @@ pub struct Listed {
     pub version: u32,
     /// The hash of that.
     pub hash: String,
+    /// The hash of its input.
+    pub input_hash: String,
     /// Where it is.
     pub state: State,
     /// When it began.
     pub began: Stamp,
+    /// When it ended, if it has and that is known.
+    pub ended: Option<Stamp>,
+    /// Whether its log is there: [`Store::compact`] drops those of sagas that ended.
+    pub has_log: bool,
 }
 
 /// A definition that a runner has: it goes on with the sagas of these and of no others.
@@ -239,12 +253,24 @@ pub trait Store: Send + Sync + 'static {
         async { Ok(Vec::new()) }
     }
 
-    /// Deletes sagas that ended and began before a time, with their logs; how many.
+    /// Deletes sagas that ended before a time, with their logs; how many. Their ids are free then.
     fn forget(
         &self,
         before: Stamp,
         most: usize,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+
+    /// Drops the logs of sagas that ended before a time, with inputs and outputs; of how many. The sagas
+    /// stay in lists, and starts of the same ids begin nothing. By default none is dropped: logs are kept
+    /// as long as their sagas.
+    fn compact(
+        &self,
+        before: Stamp,
+        most: usize,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send {
+        let _ = (before, most);
+        async { Ok(0) }
+    }
 
     /// Takes open sagas behind a place that no runner goes on with, in the order of their places. Those
     /// of definitions that are not `known` may be left out. By default these are all that are open.

@@ -116,6 +116,13 @@ pub(super) fn saga(saga: &Value, log: &Value, command: &str) -> String {
     if saga["waiting_for"].is_string() {
         page.push_str(&format!("waits for {}\n", text(&saga["waiting_for"])));
     }
+    if saga["log_dropped"] == true {
+        let ended = saga["ended"].as_str();
+        let ended = ended.map_or_else(String::new, |ended| format!(", ended {ended}"));
+        let (began, note) = (text(&saga["began"]), text(&saga["note"]));
+        page.push_str(&format!("began {began}{ended}\n{note}\n"));
+        return page;
+    }
     if !saga["input"].is_null() {
         page.push_str(&format!(
             "began with {}\n",
@@ -215,7 +222,11 @@ impl Way {
     /// The lines of an entry of its log; of the last event, where it is.
     pub(super) fn of(&mut self, record: &Value) -> String {
         let Some(events) = record["events"].as_array() else {
-            return String::new();
+            // The end is not on the log; what there is to say of one without a log is.
+            let note = record["note"].as_str();
+            return note.map_or_else(String::new, |note| {
+                format!("{}: {note}\n", text(&record["state"]))
+            });
         };
         let at = text(&record["at"]);
         let mut lines = String::new();

@@ -2,6 +2,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod disk;
+mod keeps;
 mod poison;
 pub(crate) mod shared;
 mod stories;

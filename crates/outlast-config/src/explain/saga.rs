@@ -31,11 +31,11 @@ pub(super) fn explain(page: &mut String, loaded: &Loaded, plan: &Sagas) {
         1,
         format_args!("after a crash {resumed} a second go on"),
     );
-    let keep = time(plan.keep);
+    let (keep, log) = (time(plan.keep), time(plan.keep_log.min(plan.keep)));
     line(
         page,
         1,
-        format_args!("one that has ended is kept until {keep} after its start"),
+        format_args!("one that has ended is known for {keep}, and its log is kept for {log}"),
     );
     let beside = "`Retry-After` and bounds of all sagas together add to the times below";
     line(page, 1, format_args!("{beside}"));

@@ -19,8 +19,10 @@ pub struct Sagas {
     pub resumed_a_second: NonZeroUsize,
     /// Records of a saga's log on its way forward, and as many again on its way back. Default 1,000.
     pub records: NonZeroU64,
-    /// How long after its beginning a saga that has ended is kept. Default 30 days.
+    /// How long after its end a saga is known. Default 30 days.
     pub keep: Duration,
+    /// How long after its end its log is kept, within the former. Default 7 days.
+    pub keep_log: Duration,
     /// What can be started, in the order of the file; a name may have several versions.
     pub definitions: Vec<Saga>,
 }

@@ -35,6 +35,7 @@ impl<'a> Reader<'a, '_> {
         let limits = view.part("limits", policies::section_of(&SAGAS, "limits"));
         let count = |key: &str| NonZeroUsize::new(limits.count(key)? as usize);
         self.refuse_no_time(view, "keep");
+        self.refuse_no_time(view, "keep_log");
         let mut definitions: Vec<Saga> = Vec::new();
         for (entry, node) in sagas(view) {
             let Some(saga) = self.saga(entry, node) else {
@@ -60,6 +61,7 @@ impl<'a> Reader<'a, '_> {
             resumed_a_second: count("resumed_a_second")?,
             records: NonZeroU64::new(limits.count("records")?.into())?,
             keep: view.duration("keep")?,
+            keep_log: view.duration("keep_log")?,
             definitions,
         })
     }

@@ -18,7 +18,13 @@ pub(crate) static SAGAS: Section = Section {
             "keep",
             Kind::Duration,
             Is("30d"),
-            "how long after its start a saga is kept that has ended; its id is free then",
+            "how long after its end a saga is known; its id is free then",
+        ),
+        key(
+            "keep_log",
+            Kind::Duration,
+            Is("7d"),
+            "how long after its end the log of a saga is kept, with its input and outputs, within `keep`; later only where and when it ended is known",
         ),
         key(
             "definitions",

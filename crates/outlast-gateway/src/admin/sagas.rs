@@ -58,9 +58,14 @@ fn not_done(error: &ControlError) -> Response {
         ControlError::NoSaga | ControlError::NoStep | ControlError::NoDefinition { .. } => {
             StatusCode::NOT_FOUND
         }
-        ControlError::Blocked | ControlError::Elsewhere { .. } | ControlError::Illegal(_) => {
-            StatusCode::CONFLICT
-        }
+        ControlError::Blocked
+        | ControlError::Elsewhere { .. }
+        | ControlError::LogDropped
+        | ControlError::Illegal(_) => StatusCode::CONFLICT,
+        ControlError::Slow { store, .. } => match store {
+            Some(error) => of_store(error),
+            None => StatusCode::SERVICE_UNAVAILABLE,
+        },
         ControlError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         ControlError::Store(error) => of_store(error),
         _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -73,10 +78,14 @@ async fn show(Extract(state): Extract<Arc<State>>, Path(id): Path<String>) -> Re
         let log = runner.store().log(&id).await.map_err(ControlError::Store)?;
         match runner.look(&id).await {
             Ok((listed, saga)) => Ok(view::saga(&listed, &saga, &log)),
-            Err(ControlError::Blocked) => {
+            Err(why @ (ControlError::Blocked | ControlError::LogDropped)) => {
                 let listed = runner.store().find(&id).await;
                 let listed = listed.map_err(ControlError::Store)?;
-                Ok(view::blocked(&listed.ok_or(ControlError::NoSaga)?))
+                let listed = listed.ok_or(ControlError::NoSaga)?;
+                Ok(match why {
+                    ControlError::LogDropped => view::without_log(&listed),
+                    _ => view::blocked(&listed),
+                })
             }
             Err(error) => Err(error),
         }
@@ -87,7 +96,11 @@ async fn show(Extract(state): Extract<Arc<State>>, Path(id): Path<String>) -> Re
 async fn log(Extract(state): Extract<Arc<State>>, Path(id): Path<String>) -> Response {
     with(&state, |runner| async move {
         let log = runner.store().log(&id).await.map_err(ControlError::Store)?;
-        let steps = steps(&runner, &id).await?;
+        let Some(steps) = steps(&runner, &id).await? else {
+            let told =
+                json!({ "id": id, "records": [], "log_dropped": true, "note": view::NO_LOG });
+            return Ok(told);
+        };
         let records: Vec<_> = log
             .iter()
             .map(|record| view::record(record, &steps))
@@ -97,14 +110,18 @@ async fn log(Extract(state): Extract<Arc<State>>, Path(id): Path<String>) -> Res
     .await
 }
 
-/// The names of a saga's steps; none if its definition is not there.
-async fn steps<S: Store>(runner: &Runner<S>, id: &str) -> Result<Vec<String>, ControlError> {
+/// The names of a saga's steps, which are empty if its definition is not there; `None` if its log is not.
+async fn steps<S: Store>(
+    runner: &Runner<S>,
+    id: &str,
+) -> Result<Option<Vec<String>>, ControlError> {
     match runner.look(id).await {
         Ok((_, saga)) => {
             let names = saga.definition().steps();
-            Ok(names.map(|step| step.name().to_owned()).collect())
+            Ok(Some(names.map(|step| step.name().to_owned()).collect()))
         }
-        Err(ControlError::Blocked) => Ok(Vec::new()),
+        Err(ControlError::Blocked) => Ok(Some(Vec::new())),
+        Err(ControlError::LogDropped) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -106,6 +106,10 @@ impl Store for Chosen {
         either!(self, store => store.forget(before, most).await)
     }
 
+    async fn compact(&self, before: Stamp, most: usize) -> Result<usize, StoreError> {
+        either!(self, store => store.compact(before, most).await)
+    }
+
     async fn claim(
         &self,
         known: &[Known],

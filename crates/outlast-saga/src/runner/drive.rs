@@ -252,10 +252,10 @@ impl<S: Store> Driver<S> {
                             self.attempts.detach_all();
                             return Err(conflict);
                         }
-                        Err(_) => {}
+                        Err(error) => *self.runner.fails() = Some(error),
                     }
                 }
-                Err(_) => {}
+                Err(error) => *self.runner.fails() = Some(error),
             }
             #[expect(
                 clippy::disallowed_methods,
@@ -265,6 +265,7 @@ impl<S: Store> Driver<S> {
             wait = (wait * 2).min(LONGEST_WAIT);
         }
         self.runner.inner.writes.add(before.elapsed());
+        self.runner.fails().take();
         let age = now.since(self.saga.began());
         self.flow.tally.record(&events, age);
         // Who has not heard of the last one yet hears of both.

@@ -71,8 +71,17 @@ pub enum ControlError {
         /// How large it may be.
         most: usize,
     },
+    /// It has ended, and its log was dropped since ([`crate::store::Store::compact`]).
+    LogDropped,
     /// It is not in a state for that.
     Illegal(Illegal),
+    /// What was asked for is not on the disk in time.
+    Slow {
+        /// Whether it may still take effect; if not, nothing was asked for.
+        may_take_effect: bool,
+        /// What the store says, if it fails.
+        store: Option<StoreError>,
+    },
     /// The store failed.
     Store(StoreError),
 }
@@ -98,7 +107,26 @@ impl fmt::Display for ControlError {
             ControlError::TooLarge { bytes, most } => {
                 write!(f, "the output has {bytes} bytes, and {most} are allowed")
             }
+            ControlError::LogDropped => f.write_str(
+                "it has ended, and its log was dropped since: only where it ended is still known",
+            ),
             ControlError::Illegal(illegal) => illegal.fmt(f),
+            ControlError::Slow {
+                may_take_effect,
+                store,
+            } => {
+                match store {
+                    Some(store) => write!(f, "it is not written yet, because {store}. ")?,
+                    None => f.write_str("it is not written yet. ")?,
+                }
+                f.write_str(match may_take_effect {
+                    true => {
+                        "It may still take effect when it can be written: look at the saga before \
+                         you ask again"
+                    }
+                    false => "Nothing has come of it, and nothing will: ask again",
+                })
+            }
             ControlError::Store(error) => error.fmt(f),
         }
     }

@@ -19,7 +19,7 @@ pub struct Memory {
 
 #[derive(Debug, Default)]
 struct Kept {
-    sagas: Vec<(Listed, String, Vec<Record>)>,
+    sagas: Vec<(Listed, Vec<Record>)>,
     places: HashMap<String, usize>,
     pauses: BTreeMap<String, Pause>,
 }
@@ -44,8 +44,8 @@ impl Store for Memory {
     async fn begin(&self, saga: NewSaga) -> Result<Begun, StoreError> {
         let mut kept = self.kept();
         if let Some(&place) = kept.places.get(&saga.id) {
-            let (listed, input, _) = &kept.sagas[place];
-            let same = *input == saga.input_hash && listed.definition == saga.definition;
+            let (listed, _) = &kept.sagas[place];
+            let same = listed.input_hash == saga.input_hash && listed.definition == saga.definition;
             return Ok(if same { Begun::Same } else { Begun::Other });
         }
         let place = kept.sagas.len();
@@ -55,12 +55,14 @@ impl Store for Memory {
             definition: saga.definition,
             version: saga.version,
             hash: saga.hash,
+            input_hash: saga.input_hash,
             state: saga.state,
             began: saga.record.at,
+            ended: saga.state.has_ended().then_some(saga.record.at),
+            has_log: true,
         };
         kept.places.insert(saga.id, place);
-        kept.sagas
-            .push((listed, saga.input_hash, vec![saga.record]));
+        kept.sagas.push((listed, vec![saga.record]));
         Ok(Begun::New)
     }
 
@@ -68,27 +70,28 @@ impl Store for Memory {
         let mut kept = self.kept();
         let place = kept.places.get(id).copied();
         let conflict = || StoreError::Conflict { id: id.to_owned() };
-        let (listed, _, log) = kept
+        let (listed, log) = kept
             .sagas
             .get_mut(place.ok_or_else(conflict)?)
             .ok_or_else(conflict)?;
-        if log.len() as u64 != record.seq {
+        if log.len() as u64 != record.seq || !listed.has_log {
             return Err(conflict());
         }
-        log.push(record);
         listed.state = state;
+        listed.ended = state.has_ended().then_some(record.at);
+        log.push(record);
         Ok(())
     }
 
     async fn log(&self, id: &str) -> Result<Vec<Record>, StoreError> {
         let kept = self.kept();
         let place = kept.places.get(id);
-        Ok(place.map_or(Vec::new(), |place| kept.sagas[*place].2.clone()))
+        Ok(place.map_or(Vec::new(), |place| kept.sagas[*place].1.clone()))
     }
 
     async fn log_from(&self, id: &str, seq: u64, most: usize) -> Result<Vec<Record>, StoreError> {
         let kept = self.kept();
-        let log = kept.places.get(id).map(|place| &kept.sagas[*place].2);
+        let log = kept.places.get(id).map(|place| &kept.sagas[*place].1);
         let log = log
             .and_then(|log| log.get(seq as usize..))
             .unwrap_or_default();
@@ -121,30 +124,51 @@ impl Store for Memory {
     ) -> Result<Vec<Listed>, StoreError> {
         let kept = self.kept();
         let is_it = |listed: &&Listed| {
-            let is_there = kept.places.contains_key(&listed.id);
+            let place = kept.places.get(&listed.id).map(|place| *place as i64 + 1);
+            let is_there = place == Some(listed.place);
             is_there && listed.place > after && state.is_none_or(|state| listed.state == state)
         };
-        let listed = kept.sagas.iter().map(|(listed, _, _)| listed).filter(is_it);
+        let listed = kept.sagas.iter().map(|(listed, _)| listed).filter(is_it);
         Ok(listed.take(most).cloned().collect())
     }
 
     async fn forget(&self, before: Stamp, most: usize) -> Result<usize, StoreError> {
         let mut kept = self.kept();
-        let has_ended = |listed: &Listed| {
-            let ended = matches!(listed.state, State::Completed | State::Compensated);
-            ended && listed.began < before
-        };
-        let ended = kept.sagas.iter().filter(|(listed, _, _)| has_ended(listed));
-        let ended = ended.map(|(listed, _, _)| listed.id.clone());
-        let known: Vec<_> = ended
-            .filter(|id| kept.places.contains_key(id))
-            .take(most)
-            .collect();
-        for id in &known {
-            if let Some(place) = kept.places.remove(id) {
-                kept.sagas[place].2.clear();
-            }
+        let old = kept.ended_before(before, most, |_| true);
+        for place in &old {
+            let (listed, log) = &mut kept.sagas[*place];
+            log.clear();
+            let id = listed.id.clone();
+            kept.places.remove(&id);
         }
-        Ok(known.len())
+        Ok(old.len())
+    }
+
+    async fn compact(&self, before: Stamp, most: usize) -> Result<usize, StoreError> {
+        let mut kept = self.kept();
+        let old = kept.ended_before(before, most, |listed| listed.has_log);
+        for place in &old {
+            let (listed, log) = &mut kept.sagas[*place];
+            listed.has_log = false;
+            *log = Vec::new();
+        }
+        Ok(old.len())
+    }
+}
+
+impl Kept {
+    /// Where sagas are that ended before a time and are not forgotten.
+    fn ended_before(
+        &self,
+        before: Stamp,
+        most: usize,
+        is_it: impl Fn(&Listed) -> bool,
+    ) -> Vec<usize> {
+        let sagas = self.sagas.iter().enumerate();
+        let old = sagas.filter(|(place, (listed, _))| {
+            let is_there = self.places.get(&listed.id) == Some(place);
+            is_there && listed.ended.is_some_and(|ended| ended < before) && is_it(listed)
+        });
+        old.map(|(place, _)| place).take(most).collect()
     }
 }

@@ -298,6 +298,10 @@ impl Store for Postgres {
         self.write(|done| Work::Forget(before, most, done)).await
     }
 
+    async fn compact(&self, before: Stamp, most: usize) -> Result<usize, StoreError> {
+        self.write(|done| Work::Compact(before, most, done)).await
+    }
+
     async fn claim(
         &self,
         known: &[Known],
@@ -353,6 +357,11 @@ fn listed(row: &Row) -> Result<Listed, StoreError> {
         version: version as u32,
         hash: row.get(4),
         began: Stamp(began as u64),
+        input_hash: row.get(7),
+        ended: row
+            .get::<_, Option<i64>>(8)
+            .map(|millis| Stamp(millis as u64)),
+        has_log: !row.get::<_, bool>(9),
     })
 }
 

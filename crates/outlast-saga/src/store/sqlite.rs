@@ -31,7 +31,7 @@ pub struct Sqlite {
 #[derive(Debug)]
 struct Inner {
     /// Dropped first: what the writer's log has goes to the file when nobody else has it open.
-    reader: Mutex<Connection>,
+    reader: Mutex<Option<Connection>>,
     writer: Writer,
     path: PathBuf,
     /// Queues that somebody has open.
@@ -57,7 +57,7 @@ impl Sqlite {
         let writer = Writer::start(connection)?;
         Ok(Sqlite {
             inner: Arc::new(Inner {
-                reader: Mutex::new(reader),
+                reader: Mutex::new(Some(reader)),
                 writer,
                 path,
                 claimed: Mutex::default(),
@@ -69,6 +69,23 @@ impl Sqlite {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// Writes what waits, and closes the file: all of it is in the file itself then, and its log is gone.
+    /// Whatever is asked of the store after that fails, in all clones. It is closed anyway when the last
+    /// clone is dropped.
+    ///
+    /// # Errors
+    /// If it was closed before.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        // The log goes into the file when nobody else has it open.
+        drop(self.reader().take());
+        self.write(Work::Close).await
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Option<Connection>> {
+        let reader = &self.inner.reader;
+        reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn claimed(&self) -> MutexGuard<'_, HashSet<String>> {
@@ -91,12 +108,9 @@ impl Sqlite {
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let reader = self
-            .inner
-            .reader
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        read(&reader).map_err(error)
+        let reader = self.reader();
+        let closed = || StoreError::Failed("it was closed".to_owned());
+        read(reader.as_ref().ok_or_else(closed)?).map_err(error)
     }
 }
 
@@ -215,9 +229,14 @@ impl Store for Sqlite {
     async fn forget(&self, before: Stamp, most: usize) -> Result<usize, StoreError> {
         self.write(|done| Work::Forget(before, most, done)).await
     }
+
+    async fn compact(&self, before: Stamp, most: usize) -> Result<usize, StoreError> {
+        self.write(|done| Work::Compact(before, most, done)).await
+    }
 }
 
-const LISTED: &str = "id, place, definition, version, hash, state, began";
+const LISTED: &str =
+    "id, place, definition, version, hash, state, began, input_hash, ended, dropped";
 
 fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
     let number: i64 = row.get(5)?;
@@ -230,6 +249,11 @@ fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
         hash: row.get(4)?,
         state: State::of(number).ok_or(unknown)?,
         began: Stamp(row.get::<_, i64>(6)? as u64),
+        input_hash: row.get(7)?,
+        ended: row
+            .get::<_, Option<i64>>(8)?
+            .map(|millis| Stamp(millis as u64)),
+        has_log: !row.get::<_, bool>(9)?,
     })
 }
 

@@ -143,11 +143,11 @@ pub async fn keeps_what_it_should(store: impl Store) {
         0
     );
 
-    // Only what has ended is forgotten, and its id is free then.
+    // Only what has ended is forgotten, by when it ended, and its id is free then.
     assert_eq!(
-        store.forget(Stamp(1000), 10).await,
+        store.forget(Stamp(1001), 10).await,
         Ok(0),
-        "it did not begin before"
+        "it did not end before"
     );
     assert_eq!(store.forget(Stamp(9000), 10).await, Ok(1));
     assert_eq!(store.log("c").await.unwrap(), []);
@@ -156,6 +156,65 @@ pub async fn keeps_what_it_should(store: impl Store) {
         ["a", "b", "d"]
     );
     assert_eq!(store.begin(new("c", "9")).await, Ok(Begun::New));
+}
+
+/// Logs of sagas that ended are dropped before the sagas are.
+pub async fn drops_logs_of_what_ended(store: impl Store) {
+    for id in ["a", "b", "c", "d", "e"] {
+        assert_eq!(store.begin(new(id, "1")).await, Ok(Begun::New));
+    }
+    let ends = async |id: &str, at: u64, state: State| {
+        let record = Record {
+            at: Stamp(at),
+            ..record(1)
+        };
+        assert_eq!(store.append(id, record, state).await, Ok(()));
+    };
+    ends("a", 2000, State::Completed).await;
+    ends("b", 3000, State::Compensated).await;
+    ends("c", 4000, State::Completed).await;
+    ends("d", 2000, State::Waiting).await;
+    let ended = async |id: &str| store.find(id).await.unwrap().unwrap().ended;
+    assert_eq!(ended("a").await, Some(Stamp(2000)));
+    assert_eq!((ended("d").await, ended("e").await), (None, None));
+
+    // By when they ended, and a bounded number at a time; nothing twice.
+    assert_eq!(store.compact(Stamp(2000), 10).await, Ok(0));
+    assert_eq!(store.compact(Stamp(4000), 1).await, Ok(1));
+    assert_eq!(store.compact(Stamp(4000), 10).await, Ok(1));
+    assert_eq!(store.compact(Stamp(4000), 10).await, Ok(0));
+    let has_log = async |id: &str| store.find(id).await.unwrap().unwrap().has_log;
+    for (id, records) in [("a", 0), ("b", 0), ("c", 2), ("d", 2), ("e", 1)] {
+        assert_eq!(has_log(id).await, records > 0, "{id}");
+        assert_eq!(store.log(id).await.unwrap().len(), records, "{id}");
+        assert_eq!(store.log_from(id, 0, 9).await.unwrap().len(), records);
+    }
+
+    // What is left knows what it was, and nothing is added to it.
+    let found = store.find("a").await.unwrap().unwrap();
+    assert_eq!(
+        (found.state, found.began, &*found.input_hash),
+        (State::Completed, Stamp(1000), "1")
+    );
+    assert_eq!(store.begin(new("a", "1")).await, Ok(Begun::Same));
+    assert_eq!(store.begin(new("a", "2")).await, Ok(Begun::Other));
+    for seq in 0..3 {
+        let refused = store.append("a", record(seq), State::Open).await;
+        // To several runners, what has ended is nobody's.
+        let is_refused = matches!(
+            refused,
+            Err(StoreError::Conflict { .. } | StoreError::Lost { .. })
+        );
+        assert!(is_refused, "{refused:?}");
+    }
+    let completed = store.list(Some(State::Completed), 0, 10).await.unwrap();
+    assert_eq!(completed.len(), 2);
+
+    // They are forgotten with and without their logs.
+    assert_eq!(store.forget(Stamp(3001), 10).await, Ok(2));
+    assert_eq!(store.forget(Stamp(9000), 10).await, Ok(1));
+    assert_eq!(store.list(None, 0, 10).await.unwrap().len(), 2);
+    assert_eq!(store.begin(new("a", "2")).await, Ok(Begun::New));
 }
 
 /// The last word on each definition.
@@ -214,6 +273,7 @@ pub async fn takes_many_at_once(store: impl Store) {
 async fn memory() {
     keeps_what_it_should(Memory::new()).await;
     keeps_words_on_definitions(Memory::new()).await;
+    drops_logs_of_what_ended(Memory::new()).await;
     takes_many_at_once(Memory::new()).await;
 }
 
@@ -223,4 +283,5 @@ async fn sqlite() {
     keeps_what_it_should(Sqlite::open(folder.path().join("a.db")).unwrap()).await;
     takes_many_at_once(Sqlite::open(folder.path().join("b.db")).unwrap()).await;
     keeps_words_on_definitions(Sqlite::open(folder.path().join("c.db")).unwrap()).await;
+    drops_logs_of_what_ended(Sqlite::open(folder.path().join("d.db")).unwrap()).await;
 }

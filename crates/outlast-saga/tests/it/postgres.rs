@@ -16,7 +16,8 @@ use outlast_saga::{Flow, Limits, Runner, Step};
 
 use self::server::{Server, Wire};
 use crate::conformance::{
-    keeps_what_it_should, keeps_words_on_definitions, new, record, takes_many_at_once,
+    drops_logs_of_what_ended, keeps_what_it_should, keeps_words_on_definitions, new, record,
+    takes_many_at_once,
 };
 use crate::messages::keeps_messages;
 
@@ -45,6 +46,7 @@ async fn it_does_what_every_store_does() {
     takes_many_at_once(store(&server.database("two")).await).await;
     keeps_messages(store(&server.database("messages")).await).await;
     keeps_words_on_definitions(store(&server.database("words")).await).await;
+    drops_logs_of_what_ended(store(&server.database("logs")).await).await;
 
     // Runners that start together make the tables once.
     let settings = server.database("three");

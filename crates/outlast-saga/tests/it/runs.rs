@@ -628,15 +628,75 @@ async fn a_version_that_is_gone_blocks_its_sagas_and_no_others() {
     let blocked: Vec<_> = resumed
         .blocked
         .iter()
-        .map(|one| (&*one.id, one.version))
+        .map(|one| (one.definition.version, one.sagas, &*one.first))
         .collect();
-    assert_eq!(blocked, [("old", 1)]);
+    assert_eq!(blocked, [(1, 1, &["old".to_owned()][..])]);
     assert_eq!(
         runner.cancel("old", "ann", "?").await,
         Err(ControlError::Blocked)
     );
     assert_eq!(runner.start("order", "new", 1).await, Ok(Started::New));
     assert_eq!(runner.rests("new").await, Ok(State::Completed));
+}
+
+#[tokio::test]
+async fn many_that_are_blocked_are_counted_and_the_first_are_named() {
+    let store = Memory::new();
+    for number in 0..50 {
+        let version = if number % 2 == 0 { 1 } else { 2 };
+        let new = outlast_saga::store::NewSaga {
+            version,
+            ..crate::conformance::new(&format!("o-{number}"), "1")
+        };
+        store.begin(new).await.unwrap();
+    }
+    let other = Flow::new("other", 1).step(step("only"), |_| async { Ok(1) });
+    let runner = Runner::new(store, [other], Limits::default()).unwrap();
+    let resumed = runner.resume().await.unwrap();
+    assert_eq!((resumed.sagas, resumed.blocked.len()), (0, 2));
+    for (blocked, version) in resumed.blocked.iter().zip([1, 2]) {
+        assert_eq!((blocked.definition.version, blocked.sagas), (version, 25));
+        assert_eq!(blocked.first.len(), 20);
+        assert_eq!(blocked.first[1], format!("o-{}", version + 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_without_its_log_is_known_by_where_it_ended() {
+    let order = Flow::new("order", 1).step(step("only"), |_| async { Ok(1) });
+    let hangs = Flow::new("hangs", 1).step(step("only"), |_| {
+        std::future::pending::<Result<u32, StepError>>()
+    });
+    let limits = Limits {
+        running: 1.try_into().unwrap(),
+        ..Limits::default()
+    };
+    let runner = Runner::new(Memory::new(), [order, hangs], limits).unwrap();
+    assert_eq!(runner.start("order", "old", 1).await, Ok(Started::New));
+    assert_eq!(runner.rests("old").await, Ok(State::Completed));
+    assert_eq!(runner.store().compact(Stamp(u64::MAX), 9).await, Ok(1));
+
+    assert_eq!(runner.rests("old").await, Ok(State::Completed));
+    assert_eq!(runner.start("order", "old", 1).await, Ok(Started::Same));
+    assert_eq!(
+        runner.start("order", "old", 2).await,
+        Err(StartError::Other)
+    );
+    let dropped = Err(ControlError::LogDropped);
+    assert_eq!(runner.look("old").await.map(drop), dropped);
+    assert_eq!(runner.cancel("old", "ann", "?").await, dropped);
+    let handled = runner.handle("old", "only", Hand::Retry, "ann", "?").await;
+    assert_eq!(handled, dropped);
+    assert_eq!(runner.resume().await.unwrap().sagas, 0);
+
+    // When no more may run, a start that is repeated is still known.
+    assert_eq!(runner.start("hangs", "long", 1).await, Ok(Started::New));
+    assert_eq!(runner.start("order", "new", 1).await, Err(StartError::Busy));
+    assert_eq!(runner.start("order", "old", 1).await, Ok(Started::Same));
+    assert_eq!(
+        runner.start("order", "old", 2).await,
+        Err(StartError::Other)
+    );
 }
 
 /// Leaves so many sagas with nobody who goes on with them; when another runner begins their steps.

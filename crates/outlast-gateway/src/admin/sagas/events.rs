@@ -38,7 +38,8 @@ pub(super) async fn stream(
     let (sender, receiver) = mpsc::channel(BUFFERED);
     let runner = sagas.runner.clone();
     let begun = sagas.run(async move {
-        let names = steps(&runner, &id).await?;
+        // Of one without its log, only the end is told.
+        let names = steps(&runner, &id).await?.unwrap_or_default();
         begin(runner, id, names, next, sender);
         Ok::<_, ControlError>(())
     });
@@ -94,11 +95,17 @@ async fn tell(
             next = record.seq + 1;
         }
         let is_all = log.len() < MOST_AT_ONCE;
+        let at = found.as_ref().ok().and_then(Option::as_ref);
+        let has_log = at.is_none_or(|listed| listed.has_log);
         // A store that fails says nothing of where it is.
         let state = found.map(|listed| listed.map(|listed| listed.state));
         let rests = is_all && state.as_ref().is_ok_and(|state| *state != Some(At::Open));
         if rests {
-            let data = json!({ "state": state.ok().flatten().map(At::name) });
+            let mut data = json!({ "state": state.ok().flatten().map(At::name) });
+            if !has_log {
+                data["log_dropped"] = json!(true);
+                data["note"] = json!(view::NO_LOG);
+            }
             text.push_str(&format!("event: end\ndata: {data}\n\n"));
         } else if text.is_empty() && told.elapsed() >= QUIET {
             text.push_str(": it goes on\n\n");

@@ -14,14 +14,26 @@ pub(crate) fn new_id() -> String {
 }
 
 pub(super) fn listed(listed: &Listed) -> Value {
-    json!({
+    let mut told = json!({
         "id": listed.id,
         "definition": listed.definition,
         "version": listed.version,
         "state": listed.state.name(),
         "began": time(listed.began),
         "place": listed.place,
-    })
+    });
+    if !listed.has_log {
+        told["log_dropped"] = json!(true);
+    }
+    told
+}
+
+/// One that ended so long ago that its log is not there any more.
+pub(super) fn without_log(saga: &Listed) -> Value {
+    let mut told = listed(saga);
+    told["ended"] = json!(saga.ended.map(time));
+    told["note"] = json!(NO_LOG);
+    told
 }
 
 /// One whose definition is not there.
@@ -280,6 +292,10 @@ fn date(days: u64) -> (u64, u64, u64) {
     };
     (era * 400 + year + later, month, day)
 }
+
+/// What is said in place of a log.
+pub(super) const NO_LOG: &str = "it ended, and its log was dropped, with its input and outputs, when it had been \
+    kept for `sagas.keep_log`; its id stays taken for `sagas.keep`";
 
 #[cfg(test)]
 mod tests {

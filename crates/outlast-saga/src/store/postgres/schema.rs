@@ -49,8 +49,8 @@ async fn within(open: &Open) -> Result<(), StoreError> {
 /// Of all who migrate; the digits mean nothing.
 const LOCK: i64 = 0x0071_a57a;
 
-/// What leads from each version to the next one: sagas, then queues, then pauses.
-const STEPS: [&str; 3] = [SAGAS, QUEUES, PAUSES];
+/// What leads from each version to the next one: sagas, then queues, then pauses, then ends.
+const STEPS: [&str; 4] = [SAGAS, QUEUES, PAUSES, ENDS];
 
 /// A row of a saga changes with every record; there is room for its next version on the same page, and
 /// then no index changes.
@@ -92,3 +92,10 @@ const QUEUES: &str = "CREATE SEQUENCE outlast_place; \
 const PAUSES: &str = "CREATE TABLE outlast_pause (\
        definition text PRIMARY KEY, paused boolean NOT NULL, who text NOT NULL, \
        reason text NOT NULL, at bigint NOT NULL)";
+
+/// When sagas ended, and whether their logs were dropped. Of those that ended before, or end in a runner
+/// that does not know of it yet, when they began stands for it.
+const ENDS: &str = "ALTER TABLE outlast_saga ADD COLUMN ended bigint, \
+       ADD COLUMN dropped boolean NOT NULL DEFAULT false; \
+     CREATE INDEX outlast_saga_ended ON outlast_saga (dropped, coalesce(ended, began)) \
+       WHERE state >= 20";

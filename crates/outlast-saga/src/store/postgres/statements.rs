@@ -23,14 +23,14 @@ pub(super) const PAUSE: &str = "WITH put AS (\
 pub(super) const PAUSES: &str =
     "SELECT definition, paused, who, reason, at FROM outlast_pause ORDER BY definition";
 
-pub(super) const FIND: &str = "SELECT id, place, definition, version, hash, state, began \
-    FROM outlast_saga WHERE id = $1";
+pub(super) const FIND: &str = "SELECT id, place, definition, version, hash, state, began, \
+      input_hash, ended, dropped FROM outlast_saga WHERE id = $1";
 
-pub(super) const LIST: &str = "SELECT id, place, definition, version, hash, state, began \
-    FROM outlast_saga WHERE place > $1 ORDER BY place LIMIT $2";
+pub(super) const LIST: &str = "SELECT id, place, definition, version, hash, state, began, \
+      input_hash, ended, dropped FROM outlast_saga WHERE place > $1 ORDER BY place LIMIT $2";
 
-pub(super) const LIST_OF_STATE: &str = "SELECT id, place, definition, version, hash, state, began \
-    FROM outlast_saga WHERE place > $1 AND state = $3 ORDER BY place LIMIT $2";
+pub(super) const LIST_OF_STATE: &str = "SELECT id, place, definition, version, hash, state, began, \
+      input_hash, ended, dropped FROM outlast_saga WHERE place > $1 AND state = $3 ORDER BY place LIMIT $2";
 
 pub(super) const ENTER: &str = "INSERT INTO outlast_runner (name, until) \
     VALUES ($1, clock_timestamp() + $2::bigint * interval '1 millisecond') \
@@ -70,7 +70,8 @@ pub(super) const APPEND: &str = "WITH new AS (\
        SELECT * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], \
          $7::smallint[]) AS new (place, epoch, seq, at, events, state)), \
      moved AS (\
-       UPDATE outlast_saga saga SET length = new.seq + 1, state = new.state FROM new \
+       UPDATE outlast_saga saga SET length = new.seq + 1, state = new.state, \
+         ended = CASE WHEN new.state >= 20 THEN new.at END FROM new \
        WHERE saga.place = new.place AND saga.length = new.seq AND saga.runner = $1 \
          AND saga.epoch = new.epoch RETURNING saga.place), \
      logged AS (\
@@ -101,7 +102,7 @@ pub(super) const CLAIM: &str = "UPDATE outlast_saga saga SET runner = $1, epoch 
        ORDER BY free.place LIMIT $3 FOR UPDATE OF free SKIP LOCKED) AS free \
      WHERE saga.place = free.place \
      RETURNING saga.id, saga.place, saga.definition, saga.version, saga.hash, saga.state, \
-       saga.began, saga.epoch, saga.length";
+       saga.began, saga.input_hash, saga.ended, saga.dropped, saga.epoch, saga.length";
 
 /// One that waits for somebody is whoever's does something about it.
 pub(super) const TAKE: &str = "UPDATE outlast_saga saga SET runner = $1, epoch = saga.epoch + 1 \
@@ -120,7 +121,14 @@ pub(super) const RELEASE: &str = "WITH free AS (\
 
 pub(super) const FORGET: &str = "WITH gone AS (\
        DELETE FROM outlast_saga WHERE place IN (\
-         SELECT place FROM outlast_saga WHERE state >= 20 AND began < $1 \
-         ORDER BY place LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING place), \
+         SELECT place FROM outlast_saga WHERE state >= 20 AND dropped = ANY('{true,false}') \
+           AND coalesce(ended, began) < $1 LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING place), \
      logs AS (DELETE FROM outlast_record WHERE saga IN (SELECT place FROM gone)) \
      SELECT count(*) FROM gone";
+
+pub(super) const COMPACT: &str = "WITH bare AS (\
+       UPDATE outlast_saga SET dropped = true WHERE place IN (\
+         SELECT place FROM outlast_saga WHERE state >= 20 AND NOT dropped \
+           AND coalesce(ended, began) < $1 LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING place), \
+     logs AS (DELETE FROM outlast_record WHERE saga IN (SELECT place FROM bare)) \
+     SELECT count(*) FROM bare";

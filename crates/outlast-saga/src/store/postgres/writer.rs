@@ -21,6 +21,7 @@ pub(super) enum Work {
     Begin(Box<NewSaga>, Told<Begun>),
     Append(String, Record, State, Told<()>),
     Forget(Stamp, usize, Told<usize>),
+    Compact(Stamp, usize, Told<usize>),
     Claim(Vec<Known>, i64, usize, Told<Vec<Listed>>),
     Take(String, Told<bool>),
     Release(String, Told<()>),
@@ -240,7 +241,7 @@ impl Task {
                 let unheard = told.send(Ok(taken)).is_err() && taken;
                 Vec::from_iter(unheard.then_some(id))
             }
-            (Work::Forget(_, _, told), Ok(Came::Forgotten(count))) => {
+            (Work::Forget(_, _, told) | Work::Compact(_, _, told), Ok(Came::Forgotten(count))) => {
                 drop(told.send(Ok(count)));
                 Vec::new()
             }
@@ -269,7 +270,11 @@ impl Work {
         match self {
             Work::Begin(saga, _) => Some(&saga.id),
             Work::Append(id, ..) | Work::Take(id, _) | Work::Release(id, _) => Some(id),
-            Work::Forget(..) | Work::Claim(..) | Work::Pause(..) | Work::Leave(_) => None,
+            Work::Forget(..)
+            | Work::Compact(..)
+            | Work::Claim(..)
+            | Work::Pause(..)
+            | Work::Leave(_) => None,
         }
     }
 
@@ -280,7 +285,7 @@ impl Work {
             | Work::Release(_, told)
             | Work::Pause(_, told)
             | Work::Leave(told) => drop(told.send(Err(error))),
-            Work::Forget(_, _, told) => drop(told.send(Err(error))),
+            Work::Forget(_, _, told) | Work::Compact(_, _, told) => drop(told.send(Err(error))),
             Work::Claim(_, _, _, told) => drop(told.send(Err(error))),
             Work::Take(_, told) => drop(told.send(Err(error))),
         }

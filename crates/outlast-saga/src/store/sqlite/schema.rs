@@ -45,6 +45,15 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     is_sound(&connection)?;
     keep(false).map_err(error)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    let pages: i64 = connection
+        .query_row("PRAGMA page_count", [], |row| row.get(0))
+        .map_err(error)?;
+    if pages == 0 {
+        // A file gives room back only if it was made so. Others would be written to by that, and there
+        // may be no room for it.
+        let gives = "PRAGMA auto_vacuum = INCREMENTAL";
+        connection.execute_batch(gives).map_err(error)?;
+    }
     // Every transition is on the disk before it is acted on.
     connection.execute_batch(PRAGMAS).map_err(error)?;
     let version: i64 = connection
@@ -109,8 +118,8 @@ const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
 /// More than there are, so that none is parsed twice.
 pub(super) const STATEMENTS: usize = 64;
 
-/// What leads from each version to the next one: sagas, then queues, then pauses.
-const STEPS: [&str; 3] = [SAGAS, QUEUES, PAUSES];
+/// What leads from each version to the next one: sagas, then queues, then pauses, then ends.
+const STEPS: [&str; 4] = [SAGAS, QUEUES, PAUSES, ENDS];
 
 const SAGAS: &str = "CREATE TABLE saga (\
        place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, definition TEXT NOT NULL, \
@@ -125,6 +134,12 @@ const SAGAS: &str = "CREATE TABLE saga (\
 const PAUSES: &str = "CREATE TABLE pause (\
        definition TEXT PRIMARY KEY, paused INTEGER NOT NULL, who TEXT NOT NULL, \
        reason TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID";
+
+/// When sagas ended, and whether their logs were dropped. Of those that ended before, when they began
+/// stands for it.
+const ENDS: &str = "ALTER TABLE saga ADD COLUMN ended INTEGER; \
+     ALTER TABLE saga ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0; \
+     CREATE INDEX saga_ended ON saga (dropped, coalesce(ended, began)) WHERE state >= 20";
 
 /// Attempts have rows of their own while a message waits: they are written more often than payloads.
 const QUEUES: &str = "CREATE TABLE message (\

@@ -16,8 +16,11 @@ pub(super) enum Work {
     Begin(Box<NewSaga>, Sender<Result<Begun, StoreError>>),
     Append(String, Record, State, Sender<Result<(), StoreError>>),
     Forget(Stamp, usize, Sender<Result<usize, StoreError>>),
+    Compact(Stamp, usize, Sender<Result<usize, StoreError>>),
     Pause(Box<Pause>, Sender<Result<(), StoreError>>),
     Message(messages::Work),
+    /// What comes after it is not written.
+    Close(Sender<Result<(), StoreError>>),
 }
 
 #[derive(Debug)]
@@ -44,8 +47,10 @@ impl std::fmt::Debug for Work {
             Work::Begin(saga, _) => write!(f, "begin {}", saga.id),
             Work::Append(id, record, _, _) => write!(f, "append {} to {id}", record.seq),
             Work::Forget(before, _, _) => write!(f, "forget before {before:?}"),
+            Work::Compact(before, _, _) => write!(f, "compact before {before:?}"),
             Work::Pause(pause, _) => write!(f, "pause or resume {}", pause.definition),
             Work::Message(work) => work.fmt(f),
+            Work::Close(_) => f.write_str("close"),
         }
     }
 }
@@ -60,6 +65,7 @@ impl Writer {
             places: HashMap::new(),
             expected: 0,
             sync: Duration::ZERO,
+            has_freed: false,
         };
         let started = std::thread::Builder::new()
             .name("saga-log".to_owned())
@@ -91,6 +97,8 @@ struct Thread {
     expected: usize,
     /// How long the last sync took.
     sync: Duration,
+    /// Something was deleted, and its room not given back.
+    has_freed: bool,
 }
 
 /// What came of a piece of work that is on the disk.
@@ -106,10 +114,46 @@ enum Came {
 
 impl Thread {
     fn run(mut self) {
-        while let Some(first) = self.work.blocking_recv() {
-            let batch = self.gather(first);
+        while let Some(first) = self.next() {
+            let mut batch = self.gather(first);
+            let end = batch.iter().position(|work| matches!(work, Work::Close(_)));
+            let closes = end.map(|end| batch.split_off(end));
             self.write(batch);
+            if let Some(closes) = closes {
+                return self.close(closes);
+            }
+            // Some of it after each batch, however much there is to write.
+            self.give_back_some();
         }
+    }
+
+    /// Whoever waits for it is told when the file is closed, and whoever comes later that it was.
+    fn close(self, closes: Vec<Work>) {
+        let Thread { connection, .. } = self;
+        let closed = connection.close().map_err(|(_, failure)| error(failure));
+        for work in closes {
+            match work {
+                Work::Close(done) => drop(done.send(closed.clone())),
+                work => work.tell(Err(StoreError::Failed("it was closed".to_owned()))),
+            }
+        }
+    }
+
+    /// What is to be written next. While nothing is, room is given back.
+    fn next(&mut self) -> Option<Work> {
+        while self.has_freed {
+            match self.work.try_recv() {
+                Ok(work) => return Some(work),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => self.give_back_some(),
+            }
+        }
+        self.work.blocking_recv()
+    }
+
+    fn give_back_some(&mut self) {
+        // What fails now is tried again when more is free: nobody waits for it.
+        self.has_freed = self.has_freed && self.give_back().unwrap_or(false);
     }
 
     /// All that waits, and, if some are expected, what comes within a part of a sync.
@@ -138,6 +182,9 @@ impl Thread {
     /// Writes all of it in one transaction. If that fails, each in its own, so that what cannot be
     /// written holds up nothing else.
     fn write(&mut self, batch: Vec<Work>) {
+        if batch.is_empty() {
+            return;
+        }
         self.expected = batch.len();
         match self.transact(&batch) {
             Ok(came) => batch
@@ -188,8 +235,14 @@ impl Thread {
             Work::Begin(saga, _) => self.begin(saga).map(Came::Begun),
             Work::Append(id, record, state, _) => self.append(id, record, *state),
             Work::Forget(before, most, _) => self.forget(*before, *most).map(Came::Forgotten),
+            Work::Compact(before, most, _) => self.compact(*before, *most).map(Came::Forgotten),
             Work::Pause(pause, _) => self.pause(pause),
-            Work::Message(work) => work.write(&self.connection).map(Came::Message),
+            Work::Message(work) => {
+                let came = work.write(&self.connection)?;
+                self.has_freed |= matches!(came, messages::Came::Forgotten(1..));
+                Ok(Came::Message(came))
+            }
+            Work::Close(_) => unreachable!("nothing is written for it"),
         }
     }
 
@@ -241,13 +294,14 @@ impl Thread {
         if state != State::Open || record.events.iter().any(is_by_hand) {
             let update = self
                 .connection
-                .prepare_cached("UPDATE saga SET state = ?2 WHERE place = ?1");
-            let update =
-                update.and_then(|mut update| update.execute(params![place, state.number()]));
+                .prepare_cached("UPDATE saga SET state = ?2, ended = ?3 WHERE place = ?1");
+            let ended = state.has_ended().then_some(record.at.0 as i64);
+            let values = params![place, state.number(), ended];
+            let update = update.and_then(|mut update| update.execute(values));
             update.map_err(error)?;
         }
         self.places.insert(id.to_owned(), (place, length + 1));
-        if matches!(state, State::Completed | State::Compensated) {
+        if state.has_ended() {
             self.places.remove(id);
         }
         Ok(Came::Appended)
@@ -255,7 +309,8 @@ impl Thread {
 
     fn look_up(&self, id: &str) -> Result<Option<(i64, u64)>, StoreError> {
         let query = self.connection.prepare_cached(
-            "SELECT place, (SELECT count(*) FROM record WHERE saga = place) FROM saga WHERE id = ?1",
+            "SELECT place, (SELECT count(*) FROM record WHERE saga = place) FROM saga \
+             WHERE id = ?1 AND dropped = 0",
         );
         let found = query.and_then(|mut query| {
             let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64));
@@ -294,15 +349,76 @@ impl Thread {
     }
 
     fn forget(&mut self, before: Stamp, most: usize) -> Result<usize, StoreError> {
-        let chosen =
-            "SELECT place FROM saga WHERE state >= 20 AND began < ?1 ORDER BY place LIMIT ?2";
-        let delete = |table: &str, column: &str| {
-            let text = format!("DELETE FROM {table} WHERE {column} IN ({chosen})");
+        let old = self.ended_before("dropped IN (0, 1)", before, most)?;
+        self.for_each("DELETE FROM record WHERE saga = ?1", &old)?;
+        self.for_each("DELETE FROM saga WHERE place = ?1", &old)?;
+        Ok(old.len())
+    }
+
+    fn compact(&mut self, before: Stamp, most: usize) -> Result<usize, StoreError> {
+        let old = self.ended_before("dropped = 0", before, most)?;
+        self.for_each("DELETE FROM record WHERE saga = ?1", &old)?;
+        self.for_each("UPDATE saga SET dropped = 1 WHERE place = ?1", &old)?;
+        Ok(old.len())
+    }
+
+    /// Places of sagas that ended before a time, by the index of those.
+    fn ended_before(
+        &self,
+        which: &str,
+        before: Stamp,
+        most: usize,
+    ) -> Result<Vec<i64>, StoreError> {
+        let text = format!(
+            "SELECT place FROM saga WHERE state >= 20 AND {which} \
+             AND coalesce(ended, began) < ?1 LIMIT ?2"
+        );
+        let places = self.connection.prepare_cached(&text).and_then(|mut query| {
             let values = params![before.0 as i64, most as i64];
-            self.connection.execute(&text, values).map_err(error)
+            query.query_map(values, |row| row.get(0))?.collect()
+        });
+        places.map_err(error)
+    }
+
+    fn for_each(&mut self, text: &str, places: &[i64]) -> Result<(), StoreError> {
+        self.has_freed |= !places.is_empty();
+        let mut each = self.connection.prepare_cached(text).map_err(error)?;
+        for place in places {
+            each.execute([place]).map_err(error)?;
+        }
+        Ok(())
+    }
+
+    /// Gives some room back to the file system, if much is free; whether there is more to give. What
+    /// is free otherwise is written to again, which costs less than to get it anew.
+    fn give_back(&mut self) -> rusqlite::Result<bool> {
+        let number = |name: &str| {
+            let text = format!("PRAGMA {name}");
+            self.connection
+                .query_row(&text, [], |row| row.get::<_, i64>(0))
         };
-        delete("record", "saga")?;
-        delete("saga", "place")
+        if number("auto_vacuum")? != INCREMENTAL {
+            return Ok(false);
+        }
+        let spare = number("freelist_count")? - number("page_count")? / SPARE;
+        if spare <= 0 {
+            return Ok(false);
+        }
+        let pages = spare.min(GIVEN_BACK);
+        let text = format!("PRAGMA incremental_vacuum({pages})");
+        let mut statement = self.connection.prepare(&text)?;
+        // Each step is a page.
+        let mut steps = statement.query([])?;
+        while steps.next()?.is_some() {}
+        drop(steps);
+        drop(statement);
+        if spare > GIVEN_BACK {
+            return Ok(true);
+        }
+        // Only when the log is in the file does the file end earlier. Readers may be in the way: later then.
+        let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
+        self.connection.query_row(checkpoint, [], |_| Ok(()))?;
+        Ok(false)
     }
 }
 
@@ -323,14 +439,19 @@ impl Work {
             (Work::Append(_, _, _, done), Ok(Came::Conflict(id))) => {
                 drop(done.send(Err(StoreError::Conflict { id })));
             }
-            (Work::Forget(_, _, done), Ok(Came::Forgotten(count))) => drop(done.send(Ok(count))),
+            (Work::Forget(_, _, done) | Work::Compact(_, _, done), Ok(Came::Forgotten(count))) => {
+                drop(done.send(Ok(count)));
+            }
             (Work::Pause(_, done), Ok(Came::Paused)) => drop(done.send(Ok(()))),
             (Work::Pause(_, done), Err(failure)) => drop(done.send(Err(failure))),
             (Work::Message(work), Ok(Came::Message(came))) => work.tell(Ok(came)),
             (Work::Message(work), Err(failure)) => work.tell(Err(failure)),
+            (Work::Close(done), Err(failure)) => drop(done.send(Err(failure))),
             (Work::Begin(_, done), Err(failure)) => drop(done.send(Err(failure))),
             (Work::Append(_, _, _, done), Err(failure)) => drop(done.send(Err(failure))),
-            (Work::Forget(_, _, done), Err(failure)) => drop(done.send(Err(failure))),
+            (Work::Forget(_, _, done) | Work::Compact(_, _, done), Err(failure)) => {
+                drop(done.send(Err(failure)));
+            }
             (work, Ok(_)) => unreachable!("{work:?} comes to something of its own kind"),
         }
     }
@@ -344,3 +465,9 @@ const MOST_PLACES: usize = 100_000;
 /// It lingers for this part of a sync.
 const LINGER: u32 = 6;
 const LONGEST_LINGER: Duration = Duration::from_micros(500);
+/// As SQLite numbers its ways of `auto_vacuum`.
+const INCREMENTAL: i64 = 2;
+/// This part of a file may be free.
+const SPARE: i64 = 8;
+/// Pages that are given back at once: a megabyte, which takes a few milliseconds.
+const GIVEN_BACK: i64 = 256;

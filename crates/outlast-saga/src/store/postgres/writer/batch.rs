@@ -56,6 +56,11 @@ impl Task {
                 let rows = open.rows(statements::FORGET, &[&before, &most]).await?;
                 Came::Forgotten(rows[0].get::<_, i64>(0) as usize)
             }
+            [Work::Compact(before, most, _)] => {
+                let (before, most) = (before.0 as i64, *most as i64);
+                let rows = open.rows(statements::COMPACT, &[&before, &most]).await?;
+                Came::Forgotten(rows[0].get::<_, i64>(0) as usize)
+            }
             [Work::Claim(known, after, most, _)] => {
                 self.claim(&open, known, (*after, *most), again).await?
             }
@@ -123,8 +128,8 @@ impl Task {
             let listed = listed(row).map_err(Failure::Refused)?;
             let held = Held {
                 place: listed.place,
-                epoch: row.get(7),
-                length: row.get::<_, i64>(8) as u64,
+                epoch: row.get(10),
+                length: row.get::<_, i64>(11) as u64,
                 is_open: true,
             };
             self.lease.hold(runner, &listed.id, held);
@@ -297,7 +302,7 @@ impl Task {
         };
         match (came, self.lease.held(id)) {
             (Came::Lost, _) => self.lease.let_go(id),
-            (Came::Done, _) if matches!(state, State::Completed | State::Compensated) => {
+            (Came::Done, _) if state.has_ended() => {
                 self.lease.let_go(id);
             }
             (Came::Done, Some(held)) => {
