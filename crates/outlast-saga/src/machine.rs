@@ -295,12 +295,20 @@ impl Saga {
             next(self, &more);
             if !more.is_empty() {
                 // How many go on after a crash has a bound of its own.
-                self.turns.give(step, now);
+                self.turns.give(step, now.after(self.apart(step, count)));
             }
             events.extend(more);
         }
         events.extend(self.wake(now));
         events
+    }
+
+    /// Which of those that were there kills processes is not known: they go on apart, so that others get
+    /// on before it.
+    fn apart(&self, step: usize, count: u32) -> Duration {
+        let rounds = count.saturating_sub(KILLED_BY_CHANCE);
+        let spread = if rounds == 0 { Duration::ZERO } else { APART };
+        spread.mul_f64(f64::from(rounds) * self.unit(step, count))
     }
 
     /// The record of these events; they are on its log from now on.
@@ -474,6 +482,10 @@ impl StepState {
 }
 
 const DEFAULT_BOUND: u64 = 1000;
+/// So many processes in a row may end for reasons of their own.
+const KILLED_BY_CHANCE: u32 = 2;
+/// Longer than most steps take.
+const APART: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests;
