@@ -305,6 +305,10 @@ impl State {
     }
 
     pub(crate) fn drain(&self) {
+        // Before anybody says that nothing is sent any more: what is on a log as begun has to be.
+        if let Some(sagas) = &self.sagas {
+            sagas.runner.hold();
+        }
         self.phases.send_if_modified(|phase| {
             let serving = *phase == Phase::Serving;
             if serving {

@@ -213,6 +213,11 @@ impl Attempt {
         self.number
     }
 
+    /// Whether it undoes the step.
+    pub fn undoes(&self) -> bool {
+        self.undoes
+    }
+
     /// The same for all attempts, also after a crash: `SAGA/STEP`, or `SAGA/STEP/undo`. Whoever does
     /// the work must do it once for one key. A query has the key of what it asks about.
     pub fn key(&self) -> String {

@@ -50,7 +50,7 @@ impl Receiver {
         let kept = Kept::read(delivery.bytes());
         let kept = kept.ok_or_else(|| DeliveryError::permanent("it is no request"))?;
         let upstream = &self.to.upstream;
-        let answered = self.callers.call(Call {
+        let call = Call {
             to: Arc::clone(&self.to),
             method: kept.method,
             path: kept.path,
@@ -59,7 +59,8 @@ impl Receiver {
             // It is among the fields.
             key: None,
             deadline: Instant::now() + self.line.plan.timeout,
-        });
+        };
+        let answered = self.callers.call(call, true);
         let answer = match answered.await {
             Answered::Unsent {
                 error,

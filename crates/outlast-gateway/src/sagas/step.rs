@@ -46,9 +46,14 @@ impl Callers {
     }
 
     /// Has a worker make a call. When the gateway stops it does not return: what came of the attempt is
-    /// for the next process to find out.
-    pub(crate) async fn call(&self, call: Call) -> Answered {
-        if *self.phase.borrow() == Phase::Serving {
+    /// for the next process to find out. While it drains only those are made that `may_drain`.
+    pub(crate) async fn call(&self, call: Call, may_drain: bool) -> Answered {
+        let may_begin = match *self.phase.borrow() {
+            Phase::Serving => true,
+            Phase::Draining => may_drain,
+            Phase::Stopped => false,
+        };
+        if may_begin {
             let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.workers.len();
             let (answer, answered) = oneshot::channel();
             if self.workers[turn].send((call, answer)).await.is_ok()
@@ -117,7 +122,7 @@ async fn send(made: &Arc<Made>, callers: &Callers, attempt: &Attempt) -> Result<
     let (path, headers, body) = parts(made, attempt).map_err(StepError::permanent)?;
     let key = HeaderValue::from_str(&attempt.key())
         .map_err(|_| StepError::permanent("the saga's id cannot be part of a key"))?;
-    let answered = callers.call(Call {
+    let call = Call {
         to: Arc::clone(&made.to),
         method: Method::from_bytes(request.method.as_bytes()).unwrap_or_default(),
         path,
@@ -125,7 +130,9 @@ async fn send(made: &Arc<Made>, callers: &Callers, attempt: &Attempt) -> Result<
         body,
         key: Some(key),
         deadline: Instant::now() + request.timeout,
-    });
+    };
+    // What is undone has all the time of the next process.
+    let answered = callers.call(call, !attempt.undoes());
     match answered.await {
         Answered::Unsent { error, after, .. } => {
             let error = format!("{upstream} was not asked: {error}");

@@ -198,7 +198,7 @@ fn a_gateway_that_drains_ends_attempts_and_the_next_one_goes_on() {
       version: 1
       steps:
         - { name: a, upstream: up, request: POST /a, on_unknown: compensate }
-        - { name: b, upstream: up, request: POST /b }
+        - { name: b, upstream: up, request: POST /b, on_unknown: compensate }
 ";
     let text = plan(folder.path(), "  up: { endpoints: http://{} }", definitions);
     let first = gateway(&text, &[up.address]);

@@ -7,12 +7,11 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use super::served::is_paused;
+use super::served::Word;
 use super::tally::InFlight;
 use super::*;
 use crate::flow::{Attempt, Made, StepError, Was};
 use crate::machine::{Acted, Found, Phase};
-use crate::store::Pause;
 
 pub(super) struct Driver<S> {
     runner: Runner<S>,
@@ -21,7 +20,7 @@ pub(super) struct Driver<S> {
     inbox: mpsc::Receiver<Control>,
     attempts: JoinSet<Ended>,
     /// The last word on whether its definition goes on.
-    word: watch::Receiver<Option<Pause>>,
+    word: watch::Receiver<Word>,
     /// It was paused, and goes on then.
     goes_on: Option<Instant>,
     /// Who is told of new records.
@@ -152,7 +151,7 @@ impl<S: Store> Driver<S> {
     /// Heeds the last word on whether its definition goes on. Sagas that were paused go on one after the
     /// other, and not all at once. Whether it goes on from now on, so that something may begin.
     fn heed(&mut self) -> bool {
-        let is_paused = is_paused(&self.word.borrow_and_update());
+        let is_paused = self.word.borrow_and_update().closes();
         let waits = self.saga.is_paused() && *self.saga.phase() == Phase::Forward;
         if is_paused || !waits {
             self.goes_on = None;

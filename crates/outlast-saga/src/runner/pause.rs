@@ -57,6 +57,14 @@ impl<S: Store> Runner<S> {
         self.say(name, false, by, reason).await
     }
 
+    /// This process is about to end: no attempt of a step begins any more but those that undo, in all
+    /// definitions. What runs ends and is recorded; the next process goes on with it. It is not on the disk.
+    pub fn hold(&self) {
+        for gate in self.inner.gates.values() {
+            gate.hold();
+        }
+    }
+
     async fn say(
         &self,
         name: &str,
@@ -80,7 +88,7 @@ impl<S: Store> Runner<S> {
         let _alone = inner.words.lock().await;
         // Somebody else may have had the last word just now.
         self.hear_words().await.map_err(ControlError::Store)?;
-        if !pause && !gate.is_closed() {
+        if !pause && !is_paused(&gate.word()) {
             let message = "it is not paused".to_owned();
             return Err(ControlError::Illegal(Illegal(message)));
         }

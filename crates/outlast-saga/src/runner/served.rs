@@ -59,10 +59,25 @@ impl Served {
 /// Whether sagas of a definition go on.
 #[derive(Debug)]
 pub(super) struct Gate {
-    /// The last word on it, if there was one.
-    word: watch::Sender<Option<Pause>>,
+    word: watch::Sender<Word>,
     /// In which those that waited go on.
     turns: Rate,
+}
+
+/// What was said of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Word {
+    /// The last one on the disk, if there was one.
+    pause: Option<Pause>,
+    /// This process ends, and begins nothing any more.
+    is_held: bool,
+}
+
+impl Word {
+    /// Whether nothing begins.
+    pub(super) fn closes(&self) -> bool {
+        self.is_held || is_paused(&self.pause)
+    }
 }
 
 impl Gate {
@@ -71,29 +86,34 @@ impl Gate {
         let turns = rate::Config::new(a_second.min(MOST), Duration::from_secs(1));
         let turns = turns.burst(1).wait(LONGEST);
         Gate {
-            word: watch::Sender::new(None),
+            word: watch::Sender::default(),
             turns: Rate::new(turns).expect("such a rate works"),
         }
     }
 
     pub(super) fn word(&self) -> Option<Pause> {
-        self.word.borrow().clone()
+        self.word.borrow().pause.clone()
     }
 
     /// Tells the sagas, if it is news.
-    pub(super) fn hear(&self, word: Option<Pause>) {
+    pub(super) fn hear(&self, pause: Option<Pause>) {
         self.word.send_if_modified(|known| {
-            let is_news = *known != word;
-            *known = word;
+            let is_news = known.pause != pause;
+            known.pause = pause;
             is_news
         });
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        is_paused(&self.word.borrow())
+    /// Tells the sagas that this process ends.
+    pub(super) fn hold(&self) {
+        self.word.send_modify(|known| known.is_held = true);
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<Option<Pause>> {
+    pub(super) fn is_closed(&self) -> bool {
+        self.word.borrow().closes()
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Word> {
         self.word.subscribe()
     }
 

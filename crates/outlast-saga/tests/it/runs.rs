@@ -218,7 +218,7 @@ async fn starts_have_bounds() {
     assert_eq!(runner.start("order", "c", 1).await, Err(StartError::Busy));
     // What begins nothing needs no room.
     assert_eq!(runner.start("order", "b", 1).await, Ok(Started::Same));
-    assert_eq!(runner.start("order", "b", 2).await, Err(StartError::Busy));
+    assert_eq!(runner.start("order", "b", 2).await, Err(StartError::Other));
     runner.cancel("a", "eve", "room").await.unwrap();
     runner.rests("a").await.unwrap();
     assert_eq!(runner.start("order", "c", 1).await, Ok(Started::New));
