@@ -37,12 +37,12 @@ pub(crate) struct Extent {
     is_kept: bool,
 }
 
-/// What the page is made of: some eleven minutes after the builds.
+/// What the page is made of: some eight minutes after the builds.
 pub(crate) const FULL: Extent = Extent {
     rounds: 3,
     timing: Timing {
-        warm_up: Duration::from_millis(1500),
-        measured: Duration::from_millis(5000),
+        warm_up: Duration::from_millis(1000),
+        measured: Duration::from_millis(3000),
     },
     left: 100_000,
     is_kept: true,

@@ -12,6 +12,7 @@ pub(crate) mod call;
 mod flow;
 pub(crate) mod step;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -116,6 +117,7 @@ async fn go_on(
         resume(&runner).await;
         tokio::join!(
             take_over(&runner),
+            tell_who_waits(&runner),
             drop_logs(&runner, keep_log),
             forget(&runner, keep)
         )
@@ -133,6 +135,27 @@ async fn take_over(runner: &Runner<Chosen>) {
         Err(error) => tracing::warn!(%error, "sagas of others could not be taken over"),
     };
     runner.take_over(tell).await;
+}
+
+/// Says in the log that somebody is needed, once for all steps that came to need somebody meanwhile.
+async fn tell_who_waits(runner: &Runner<Chosen>) {
+    let mut told: HashMap<String, u64> = HashMap::new();
+    let mut turn = tokio::time::interval(TELLING);
+    loop {
+        turn.tick().await;
+        for overview in runner.overview() {
+            let told = told.entry(overview.name.clone()).or_default();
+            let more = overview.done.dead_letters - *told;
+            if more > 0 {
+                *told += more;
+                tracing::warn!(
+                    definition = overview.name,
+                    steps = more,
+                    "steps of sagas wait for somebody: `outlast saga dead-letters` says what helps"
+                );
+            }
+        }
+    }
 }
 
 /// Goes on with what had not ended.
@@ -212,4 +235,6 @@ const TURN: Duration = Duration::from_secs(10);
 /// With [`AT_ONCE`], 5,000 sagas a second at most: more than a gateway begins for long, and others get
 /// between.
 const SOON: Duration = Duration::from_millis(100);
+/// Soon enough for people, and not a line for each step of an outage.
+const TELLING: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 500;

@@ -513,6 +513,10 @@ fn people_help_a_saga_that_waits_for_them() {
         told.contains("dead") && told.contains("reserve") && told.contains("not now"),
         "{told}"
     );
+    wait_until("the log says so", || {
+        let log = std::fs::read_to_string(folder.join("log")).unwrap();
+        log.contains("wait for somebody: `outlast saga dead-letters`")
+    });
     std::fs::write(folder.join("inventory.back"), "").unwrap();
     let retry = [
         "retry", "dead", "reserve", "--by", "ann", "--reason", "back",
