@@ -9,6 +9,7 @@
 //! policies judged a failure and nothing could replace is still the upstream's answer, and is
 //! passed on as it is.
 
+mod instead;
 mod queued;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -350,7 +351,9 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
             return pass(exchange, &prepared, made, !failed.is_empty()).await;
         };
         let entry = &local.table.upstreams[at];
-        if let Some(answer) = stale(&mut exchange, &prepared, &entry.upstream, (&made, why)) {
+        if let Some(answer) =
+            instead::stale(&mut exchange, &prepared, &entry.upstream, (&made, why))
+        {
             fell_back(&exchange, &failed);
             return Box::pin(close(exchange, answer)).await;
         }
@@ -370,7 +373,7 @@ async fn forward(mut exchange: Box<Exchange>, mut prepared: Prepared) -> Respons
         return Box::pin(close(exchange, answer)).await;
     }
     for (number, made) in failed.iter().enumerate() {
-        if let Some(answer) = fixed(&mut exchange, made) {
+        if let Some(answer) = instead::fixed(&mut exchange, made) {
             fell_back(&exchange, &failed[..=number]);
             return Box::pin(close(exchange, answer)).await;
         }
@@ -500,43 +503,6 @@ fn key(exchange: &Exchange, prepared: &Prepared, counts: &Counts) -> Key {
 fn may_go_elsewhere(prepared: &Prepared, opened: &Opened<Head, Failure>) -> bool {
     let unsent = opened.attempts == 0 || opened.why == Some(Why::Failed(Outcome::Unsent));
     (unsent || prepared.template.repeatable) && !prepared.template.is_spent()
-}
-
-/// What the upstream said before.
-fn stale(
-    exchange: &mut Exchange,
-    prepared: &Prepared,
-    upstream: &Upstream,
-    (made, why): (&Made, Why),
-) -> Option<Response<Body>> {
-    let (stale, key) = upstream.stale.as_ref().zip(prepared.stale_key.as_ref())?;
-    let asked = prepared.template.headers.borrow();
-    let mut answer = stale.recall(key, &asked, exchange.began())?;
-    if made.is_covered(upstream) {
-        fell_back(exchange, std::slice::from_ref(made));
-    } else {
-        let local = Rc::clone(exchange.local());
-        let degrade = local.table.degrade.as_ref()?;
-        let mode = degrade.mode().filter(|_| degrade.serves_stale(why))?;
-        exchange.degraded(Instead::Stale);
-        degrade::mark(&mut answer, mode);
-    }
-    exchange.because("stale");
-    Some(answer)
-}
-
-/// A fixed answer instead of a failed upstream's.
-fn fixed(exchange: &mut Exchange, made: &Made) -> Option<Response<Body>> {
-    let local = Rc::clone(exchange.local());
-    let upstream = &local.table.upstreams[made.upstream].upstream;
-    let fixed = upstream.fixed.as_ref()?;
-    if !made.is_covered(upstream) {
-        return None;
-    }
-    exchange.because("static");
-    let mut response = fixed.answer();
-    degraded(response.headers_mut(), "static");
-    Some(response)
 }
 
 /// Passes an answer on.
