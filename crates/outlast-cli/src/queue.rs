@@ -8,31 +8,14 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::saga::ask::{Gateway, Refused};
-use crate::saga::{By, say};
+use crate::saga::{Asks, By, say};
 use crate::{FAILED, UNABLE, output};
 
 /// Which gateway, and what to do.
 #[derive(Args, Debug)]
 pub(crate) struct Queue {
-    /// The gateway's admin listener
-    #[arg(
-        long,
-        default_value = "http://127.0.0.1:9900",
-        env = "OUTLAST_ADMIN",
-        global = true
-    )]
-    at: String,
-    /// A file with the admin token, if the listener wants one
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "OUTLAST_ADMIN_TOKEN_FILE",
-        global = true
-    )]
-    token: Option<std::path::PathBuf>,
-    /// What the gateway answers, as JSON
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    asks: Asks,
     #[command(subcommand)]
     action: Action,
 }
@@ -94,8 +77,8 @@ struct Which {
 
 /// Does it, and tells what came of it.
 pub(crate) fn run(queue: &Queue) -> ExitCode {
-    let done = Gateway::new(&queue.at, queue.token.as_deref())
-        .and_then(|gateway| act(&gateway, &queue.action, queue.json));
+    let done = Gateway::new(&queue.asks.at, queue.asks.token.as_deref())
+        .and_then(|gateway| act(&gateway, &queue.action, queue.asks.json));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Refused { answered, why }) => {

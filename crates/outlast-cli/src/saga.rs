@@ -16,25 +16,8 @@ use crate::{FAILED, UNABLE, output};
 /// Which gateway, and what to do.
 #[derive(Args, Debug)]
 pub(crate) struct Saga {
-    /// The gateway's admin listener
-    #[arg(
-        long,
-        default_value = DEFAULT_AT,
-        env = "OUTLAST_ADMIN",
-        global = true
-    )]
-    at: String,
-    /// A file with the admin token, if the listener wants one
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "OUTLAST_ADMIN_TOKEN_FILE",
-        global = true
-    )]
-    token: Option<std::path::PathBuf>,
-    /// What the gateway answers, as JSON
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    asks: Asks,
     #[command(subcommand)]
     action: Action,
 }
@@ -139,6 +122,30 @@ enum Action {
     },
 }
 
+/// Which gateway is asked, and how it is told.
+#[derive(Args, Debug)]
+pub(crate) struct Asks {
+    /// The gateway's admin listener
+    #[arg(
+        long,
+        default_value = DEFAULT_AT,
+        env = "OUTLAST_ADMIN",
+        global = true
+    )]
+    pub(crate) at: String,
+    /// A file with the admin token, if the listener wants one
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "OUTLAST_ADMIN_TOKEN_FILE",
+        global = true
+    )]
+    pub(crate) token: Option<std::path::PathBuf>,
+    /// What the gateway answers, as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
 /// Both stay on the log.
 #[derive(Args, Debug)]
 pub(crate) struct By {
@@ -160,8 +167,8 @@ struct Gave {
 
 /// Does it, and tells what came of it.
 pub(crate) fn run(saga: &Saga) -> ExitCode {
-    let done =
-        Gateway::new(&saga.at, saga.token.as_deref()).and_then(|gateway| act(&gateway, saga));
+    let done = Gateway::new(&saga.asks.at, saga.asks.token.as_deref())
+        .and_then(|gateway| act(&gateway, saga));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Refused { answered, why }) => {
@@ -172,7 +179,7 @@ pub(crate) fn run(saga: &Saga) -> ExitCode {
 }
 
 fn act(gateway: &Gateway, saga: &Saga) -> Result<(), Refused> {
-    let json = saga.json;
+    let json = saga.asks.json;
     let told = match &saga.action {
         Action::Start {
             name,
@@ -262,10 +269,10 @@ fn act(gateway: &Gateway, saga: &Saga) -> Result<(), Refused> {
 /// How this command is called for the same gateway.
 fn command(saga: &Saga) -> String {
     let mut command = "outlast saga".to_owned();
-    if saga.at != DEFAULT_AT {
-        command.push_str(&format!(" --at {}", saga.at));
+    if saga.asks.at != DEFAULT_AT {
+        command.push_str(&format!(" --at {}", saga.asks.at));
     }
-    if let Some(token) = &saga.token {
+    if let Some(token) = &saga.asks.token {
         command.push_str(&format!(" --token {}", token.display()));
     }
     command

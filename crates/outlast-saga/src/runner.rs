@@ -369,17 +369,16 @@ impl<S: Store> Runner<S> {
         };
         // Whether it was heard is not known then: what has begun goes on without whoever asked.
         let asked = tokio::time::timeout_at(end, ask).await;
-        asked.unwrap_or_else(|_| Err(self.slow(true)))?;
+        asked.unwrap_or_else(|_| Err(self.slow()))?;
         match tokio::time::timeout_at(end, told).await {
             Ok(Ok(done)) => done,
             Ok(Err(_)) => Err(self.elsewhere(id).await),
-            Err(_) => Err(self.slow(true)),
+            Err(_) => Err(self.slow()),
         }
     }
 
-    fn slow(&self, may_take_effect: bool) -> ControlError {
+    fn slow(&self) -> ControlError {
         ControlError::Slow {
-            may_take_effect,
             store: self.fails().clone(),
         }
     }

@@ -62,7 +62,7 @@ fn not_done(error: &ControlError) -> Response {
         | ControlError::Elsewhere { .. }
         | ControlError::LogDropped
         | ControlError::Illegal(_) => StatusCode::CONFLICT,
-        ControlError::Slow { store, .. } => match store {
+        ControlError::Slow { store } => match store {
             Some(error) => of_store(error),
             None => StatusCode::SERVICE_UNAVAILABLE,
         },

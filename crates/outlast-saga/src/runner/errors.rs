@@ -75,10 +75,8 @@ pub enum ControlError {
     LogDropped,
     /// It is not in a state for that.
     Illegal(Illegal),
-    /// What was asked for is not on the disk in time.
+    /// What was asked for is not on the disk in time. It may still take effect.
     Slow {
-        /// Whether it may still take effect; if not, nothing was asked for.
-        may_take_effect: bool,
         /// What the store says, if it fails.
         store: Option<StoreError>,
     },
@@ -111,21 +109,15 @@ impl fmt::Display for ControlError {
                 "it has ended, and its log was dropped since: only where it ended is still known",
             ),
             ControlError::Illegal(illegal) => illegal.fmt(f),
-            ControlError::Slow {
-                may_take_effect,
-                store,
-            } => {
+            ControlError::Slow { store } => {
                 match store {
                     Some(store) => write!(f, "it is not written yet, because {store}. ")?,
                     None => f.write_str("it is not written yet. ")?,
                 }
-                f.write_str(match may_take_effect {
-                    true => {
-                        "It may still take effect when it can be written: look at the saga before \
-                         you ask again"
-                    }
-                    false => "Nothing has come of it, and nothing will: ask again",
-                })
+                f.write_str(
+                    "It may still take effect when it can be written: look at the saga before you \
+                     ask again",
+                )
             }
             ControlError::Store(error) => error.fmt(f),
         }
